@@ -1,0 +1,1 @@
+"""Self-describing bytes: varint, multibase, multihash, CID, multiaddr, peer id."""

@@ -1,0 +1,1 @@
+"""Bytes at rest: the home, its blockstore, pins and garbage collection."""

@@ -6,7 +6,6 @@ two forms that nearly all CIDs have (v0, and v1 raw or dag-pb, with sha2-256) ta
 Spec: https://specs.ipfs.tech/cid/ and https://github.com/multiformats/cid
 """
 
-from base64 import b32encode
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -16,8 +15,8 @@ from ipvcs.multiformats import codecs, multibase, multihash, varint
 _V0_PREFIX: Final = b"\x12\x20"  # a bare sha2-256 multihash
 _COMMON_PREFIXES: Final = (b"\x01\x55\x12\x20", b"\x01\x70\x12\x20")  # v1, raw or dag-pb, sha2-256
 _V0_TEXT_LENGTH: Final = 46
-_MAX_TEXT_LENGTH: Final = 1024
-"""Longer than any CID we accept, in base2 even; stops a text of megabytes before it is decoded."""
+_MAX_TEXT_LENGTH: Final = 2048
+"""Longer than any CID we accept, in base2 even (149 bytes); stops a text of megabytes before it is decoded."""
 
 
 class CidError(DecodeError):
@@ -48,7 +47,9 @@ class Cid:
         """Return the CID that `data` holds, whole and alone.
 
         Raises:
-            CidError: unknown version, non-minimal varint, truncated or trailing bytes, bad digest length.
+            CidError: unknown version, non-minimal varint, truncated or trailing bytes, a digest of more than
+                `multihash.MAX_DIGEST` bytes. As in go-cid, a digest *shorter* than its function's is a CID:
+                `multihash.verify` is what refuses those that prove nothing.
         """
         length = len(data)
         if (length == 36 and data[:4] in _COMMON_PREFIXES) or (length == 34 and data[:2] == _V0_PREFIX):
@@ -201,16 +202,14 @@ class Cid:
 
         Raises:
             CidError: v0 in any base but base58btc.
-            multibase.MultibaseError: no such base.
+            multibase.UnknownBaseError: no such base.
         """
         raw = self.raw
         if raw[:2] == _V0_PREFIX:
             if base not in ("", "base58btc"):
                 raise CidError("CIDv0 is written in base58btc only", str(self), hint="convert it to CIDv1 first")
             return multibase.encode_base58(raw)
-        if base in ("", "base32"):
-            return "b" + b32encode(raw).decode().rstrip("=").lower()
-        return multibase.encode(raw, base)
+        return multibase.encode(raw, base or "base32")
 
     def __str__(self) -> str:
         return self.encode()

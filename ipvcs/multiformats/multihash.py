@@ -5,9 +5,10 @@ Spec: https://github.com/multiformats/multihash
 
 import hashlib
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, Protocol, cast
 
-from ipvcs.errors import DecodeError, IntegrityError, UsageError
+from ipvcs.errors import DecodeError, UsageError
 from ipvcs.multiformats import varint
 
 IDENTITY: Final = 0x00
@@ -18,19 +19,20 @@ BLAKE3: Final = 0x1E
 MURMUR3_X64_64: Final = 0x22
 
 MIN_DIGEST: Final = 20
-"""Shorter digests are refused where a CID is *verified* (go-verifcid): they can be forged."""
-MAX_IDENTITY: Final = 128
-"""The longest identity multihash that counts as a CID (go-verifcid)."""
+"""Shorter digests are refused where a CID is *verified* (boxo's verifcid): they can be forged."""
 MAX_DIGEST: Final = 128
-"""Longer digests are refused when parsed; blake3 is the one function whose output can be that long."""
+"""Longer digests are refused: verifcid's limit, and go-multihash's for what blake3 may give out."""
+MAX_IDENTITY: Final = MAX_DIGEST
+"""The most data that an identity multihash holds (verifcid): a longer one is made on request and refused as a CID."""
 
 _DEFAULT_LENGTHS: Final[dict[int, int]] = {
     SHA1: 20, SHA2_256: 32, SHA2_512: 64,
     0x14: 64, 0x15: 48, 0x16: 32, 0x17: 28,  # sha3-512, -384, -256, -224
     0x18: 32, 0x19: 64,  # shake-128, shake-256
     BLAKE3: 32, 0x20: 48, 0x56: 32, 0x1013: 28, 0x1014: 28, 0x1015: 32,
+    **{0xB200 + size: size for size in range(1, 65)}, **{0xB240 + size: size for size in range(1, 33)},
 }  # fmt: skip
-"""Digest length in bytes of each function, blake2b and blake2s aside (theirs is in the code)."""
+"""Digest length in bytes of each function that is computed here, when no length is asked for."""
 
 NAMES: Final[dict[str, int]] = {
     "identity": IDENTITY,
@@ -54,7 +56,32 @@ NAMES: Final[dict[str, int]] = {
 }
 """Hash functions by multicodec name: those that `digest` computes."""
 
-_BY_CODE: Final = {code: name for name, code in NAMES.items()}
+ALLOWED: Final = frozenset(
+    (
+        *(IDENTITY, SHA1, SHA2_256, SHA2_512, 0x14, 0x15, 0x16, 0x17, 0x19, BLAKE3, 0x56),
+        *range(0xB200 + MIN_DIGEST, 0xB241),
+        *range(0xB240 + MIN_DIGEST, 0xB261),
+    )
+)
+"""Those of them that `ipfs cid hashes` lists: Kubo refuses blocks named by any other as potentially insecure.
+
+SHA-1 is broken for collisions and allowed for Git's sake. Kubo's list has the four keccak functions too.
+"""
+
+_NOT_COMPUTED: Final = {
+    0x1A: "keccak-224",
+    0x1B: "keccak-256",
+    0x1C: "keccak-384",
+    0x1D: "keccak-512",
+    MURMUR3_X64_64: "murmur3-x64-64",
+    0xD5: "md5",
+    0x1012: "sha2-256-trunc254-padded",
+    0x1100: "x11",
+    0xB401: "poseidon-bls12_381-a2-fc1",
+}
+"""Functions that have a name only: too slow in Python, too weak, or (murmur3) no hash of content."""
+
+_BY_CODE: Final = {code: name for name, code in NAMES.items()} | _NOT_COMPUTED
 
 
 class MultihashError(DecodeError):
@@ -65,31 +92,25 @@ class UnknownHashError(UsageError):
     """The hash function is not one that ipvcs computes."""
 
     def __init__(self, function: str | int) -> None:
-        shown = hex(function) if isinstance(function, int) else function
+        shown = name_of(function) if isinstance(function, int) else function
         super().__init__(
-            f"unknown hash function '{shown}'",
+            f"hash function '{shown}' is not supported",
             hint="one of: identity, sha1, sha2-256, sha2-512, sha3-*, blake2b-*, blake2s-*, blake3",
         )
         self.function = function
-
-
-class DigestMismatchError(IntegrityError):
-    """Data does not hash to the digest that names it."""
 
 
 def skip(data: bytes | memoryview, offset: int = 0) -> int:
     """Return the offset of the first byte after the multihash at `offset`.
 
     Raises:
-        MultihashError: truncated, a digest over `MAX_DIGEST` bytes, or a sha2-256 digest that is not 32 bytes.
+        MultihashError: cut short, or a digest over `MAX_DIGEST` bytes. A digest shorter than its function's is legal.
         VarintError: a bad varint.
     """
-    code, position = varint.decode(data, offset)
+    _code, position = varint.decode(data, offset)
     length, position = varint.decode(data, position)
     if length > MAX_DIGEST:
         raise MultihashError(f"digest of {length} bytes is over the limit of {MAX_DIGEST}")
-    if code == SHA2_256 and length != 32:
-        raise MultihashError(f"sha2-256 digest has {length} bytes instead of 32")
     end = position + length
     if end > len(data):
         raise MultihashError("multihash is cut short")
@@ -124,7 +145,7 @@ def sum_(data: bytes | bytearray | memoryview, code: int = SHA2_256, length: int
 
     Raises:
         UnknownHashError: the function is not one of `NAMES`.
-        MultihashError: `length` is more than the function gives, or is not an identity digest's.
+        MultihashError: `length` is zero or more than the function gives, or is not an identity digest's.
     """
     if code == SHA2_256 and length < 0:
         return b"\x12\x20" + hashlib.sha256(data).digest()
@@ -133,16 +154,54 @@ def sum_(data: bytes | bytearray | memoryview, code: int = SHA2_256, length: int
 
 def digest(data: bytes | bytearray | memoryview, code: int, length: int = -1) -> bytes:
     """Return the bare digest of `data`; arguments and errors as `sum_`."""
-    if code == IDENTITY:
-        if length >= 0 and length != len(data):
-            raise MultihashError(f"identity digest of {len(data)} bytes can't have length {length}")
-        return bytes(data)
-    if code in (0x18, 0x19, BLAKE3):
-        return _extendable(data, code, _DEFAULT_LENGTHS[code] if length < 0 else length)
-    full = _fixed_function(code)(data)
-    if length > len(full):
-        raise MultihashError(f"{name_of(code)} gives {len(full)} bytes, not {length}")
-    return full if length < 0 else full[:length]
+    hasher = Hasher(code, length)
+    hasher.update(data)
+    return hasher.digest()
+
+
+def new(code: int = SHA2_256, length: int = -1) -> "Hasher":
+    """Return a hasher for data that comes in pieces; arguments and errors as `sum_`."""
+    return Hasher(code, length)
+
+
+class Hasher:
+    """One digest in the making: `update` as often as needed, then `digest` or `multihash`, then more if wanted."""
+
+    __slots__ = ("_code", "_length", "_state")
+
+    def __init__(self, code: int = SHA2_256, length: int = -1) -> None:
+        self._code = code
+        self._state = _new_state(code)
+        if code == IDENTITY:
+            self._length = length
+            return
+        most = MAX_DIGEST if code in _EXTENDABLE else _DEFAULT_LENGTHS[code]
+        if not (length < 0 or 0 < length <= most):
+            raise MultihashError(f"{name_of(code)} gives 1 to {most} bytes, not {length}")
+        self._length = length if length > 0 else _DEFAULT_LENGTHS[code]
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Feed `data`. The interpreter is free for other threads meanwhile when there is much of it."""
+        self._state.update(data)
+
+    def digest(self) -> bytes:
+        """Return the digest of all that was fed; an identity digest is all of it, of any length.
+
+        Raises:
+            MultihashError: identity data of another length than was asked for.
+        """
+        if self._code in _EXTENDABLE:
+            return cast("_ExtendableState", self._state).digest(self._length)
+        full = self._state.digest()
+        if self._code != IDENTITY:
+            return full[: self._length]
+        if self._length >= 0 and self._length != len(full):
+            raise MultihashError(f"identity digest of {len(full)} bytes can't have length {self._length}")
+        return full
+
+    def multihash(self) -> bytes:
+        """Return the digest as a multihash; raises as `digest`."""
+        return wrap(self._code, self.digest())
 
 
 def verify(data: bytes | bytearray | memoryview, multihash: bytes) -> bool:
@@ -150,15 +209,13 @@ def verify(data: bytes | bytearray | memoryview, multihash: bytes) -> bool:
 
     Raises:
         UnknownHashError: a function that can't be computed here, so nothing can be said.
-        MultihashError: not a multihash, or a digest too short to prove anything.
+        MultihashError: not a multihash, or a digest too short to prove anything or longer than the function's.
     """
     if multihash[:2] == b"\x12\x20" and len(multihash) == 34:
         return hashlib.sha256(data).digest() == multihash[2:]
     code, expected = decode(multihash)
     if code == IDENTITY:
-        if len(expected) > MAX_IDENTITY:
-            raise MultihashError(f"identity digest is over {MAX_IDENTITY} bytes")
-        return expected == bytes(data)
+        return expected == data
     if len(expected) < MIN_DIGEST:
         raise MultihashError(f"digest of {len(expected)} bytes is below the safe minimum of {MIN_DIGEST}")
     return digest(data, code, len(expected)) == expected
@@ -177,30 +234,72 @@ def code_of(name: str) -> int:
         raise UnknownHashError(name) from None
 
 
-def _extendable(data: bytes | bytearray | memoryview, code: int, length: int) -> bytes:
-    if length > MAX_DIGEST:
-        raise MultihashError(f"digest of {length} bytes is over the limit of {MAX_DIGEST}")
-    if code == BLAKE3:
-        from blake3 import blake3
+class _State(Protocol):
+    def update(self, data: bytes | bytearray | memoryview, /) -> object: ...
 
-        return blake3(data).digest(length=length)
-    shake = hashlib.shake_128 if code == 0x18 else hashlib.shake_256
-    return shake(data).digest(length)
+    def digest(self) -> bytes: ...
 
 
-_HASHLIB_NAMES: Final[dict[int, str]] = {
-    SHA1: "sha1", SHA2_256: "sha256", SHA2_512: "sha512", 0x14: "sha3_512", 0x15: "sha3_384", 0x16: "sha3_256",
-    0x17: "sha3_224", 0x20: "sha384", 0x1013: "sha224", 0x1014: "sha512_224", 0x1015: "sha512_256",
-}  # fmt: skip
+class _ExtendableState(Protocol):
+    def digest(self, length: int, /) -> bytes: ...
 
 
-def _fixed_function(code: int) -> Callable[[bytes | bytearray | memoryview], bytes]:
-    if name := _HASHLIB_NAMES.get(code):
-        return lambda data: hashlib.new(name, data).digest()
-    if code == 0x56:
-        return lambda data: hashlib.sha256(hashlib.sha256(data).digest()).digest()
+class _Identity:
+    """The function that returns its input."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        self._data += data
+
+    def digest(self) -> bytes:
+        return bytes(self._data)
+
+
+class _DoubleSha256:
+    """SHA-256 of the SHA-256, as in Bitcoin."""
+
+    def __init__(self) -> None:
+        self._inner = hashlib.sha256()
+        self.update = self._inner.update
+
+    def digest(self) -> bytes:
+        return hashlib.sha256(self._inner.digest()).digest()
+
+
+_EXTENDABLE: Final = frozenset((0x18, 0x19, BLAKE3))  # their `digest` takes a length, and a longer one extends it
+_CONSTRUCTORS: Final[dict[int, Callable[[], object]]] = {
+    IDENTITY: _Identity,
+    SHA1: partial(hashlib.sha1, usedforsecurity=False),
+    SHA2_256: hashlib.sha256,
+    SHA2_512: hashlib.sha512,
+    0x14: hashlib.sha3_512,
+    0x15: hashlib.sha3_384,
+    0x16: hashlib.sha3_256,
+    0x17: hashlib.sha3_224,
+    0x18: hashlib.shake_128,
+    0x19: hashlib.shake_256,
+    0x20: hashlib.sha384,
+    0x56: _DoubleSha256,
+    0x1013: hashlib.sha224,
+    0x1014: partial(hashlib.new, "sha512_224"),
+    0x1015: partial(hashlib.new, "sha512_256"),
+}
+
+
+def _new_state(code: int) -> _State:
+    if make := _CONSTRUCTORS.get(code):
+        try:
+            return cast("_State", make())
+        except ValueError:  # an OpenSSL built without the function
+            raise UnknownHashError(code) from None
     if 0xB201 <= code <= 0xB240:
-        return lambda data: hashlib.blake2b(data, digest_size=code - 0xB200).digest()
+        return hashlib.blake2b(digest_size=code - 0xB200)
     if 0xB241 <= code <= 0xB260:
-        return lambda data: hashlib.blake2s(data, digest_size=code - 0xB240).digest()
+        return hashlib.blake2s(digest_size=code - 0xB240)
+    if code == BLAKE3:
+        from blake3 import blake3  # compiled, and rarely needed
+
+        return cast("_State", blake3())
     raise UnknownHashError(code)

@@ -1,0 +1,1 @@
+"""Chunkers: where a file is cut into blocks."""

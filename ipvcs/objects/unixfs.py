@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from ipvcs.errors import DecodeError
-from ipvcs.objects.protobuf import FIXED32, VARINT, ProtobufError, decode_varint, encode_varint, iter_fields
+from ipvcs.objects.protobuf import FIXED32, VARINT, ProtobufError, decode_varint, encode_varint, iter_fields, read_field
 
 MAX_FANOUT: Final = 1024
 """The widest HAMT shard that Kubo reads; wider ones are refused before anything is allocated for them."""
@@ -72,8 +72,11 @@ def encode(message: UnixfsData) -> bytes:
         parts += (b"\x12", encode_varint(len(message.data)), message.data)
     if message.filesize is not None:
         parts += (b"\x18", encode_varint(message.filesize))
+    previous = -1
     for size in message.blocksizes:
-        parts += (b"\x20", encode_varint(size))
+        if size != previous:  # all but the last are the same, as a rule
+            previous, encoded = size, b"\x20" + encode_varint(size)
+        parts.append(encoded)
     if message.hash_type is not None:
         parts += (b"\x28", encode_varint(message.hash_type))
     if message.fanout is not None:
@@ -92,34 +95,45 @@ def decode(data: bytes) -> UnixfsData:
     """Return the message that `data` holds. Packed and repeated fields are read as protobuf says; unknown ones skipped.
 
     Raises:
-        UnixfsError: no or an unknown type, a known field of another wire type, a fanout that is no power of two or
-            above `MAX_FANOUT`, nanoseconds out of range, or cut short.
+        UnixfsError: no or an unknown type, a known field of another wire type, a HAMT shard's fanout that is no power
+            of two from 8 to `MAX_FANOUT`, nanoseconds out of range, or cut short.
     """
     if data == EMPTY_DIRECTORY:
-        return UnixfsData(DataType.DIRECTORY)
+        return _PLAIN_DIRECTORY
     kind: DataType | None = None
     payload: bytes | None = None
     filesize = hash_type = fanout = mode = None
     mtime: Mtime | None = None
     blocksizes: list[int] = []
+    position, end = 0, len(data)
     try:
-        for number, wire_type, value in iter_fields(data):
-            if number in (2, 8) and isinstance(value, bytes):
+        while position < end:
+            if data[position] == _BLOCKSIZE_KEY:
+                start = position
+                size, position = decode_varint(data, start + 1)
+                blocksizes.append(size)
+                field = data[start:position]
+                while data.startswith(field, position):  # all but the last are the same, as a rule
+                    blocksizes.append(size)
+                    position += len(field)
+                continue
+            number, wire_type, value, position = read_field(data, position)
+            if number > _LAST_FIELD:
+                continue
+            if isinstance(value, bytes) and number in (2, 4, 8):
                 if number == 2:
                     payload = value
+                elif number == 4:  # packed: newer protobuf writers may
+                    blocksizes += _unpack(value)
                 else:
                     mtime = _decode_mtime(value)
-            elif number == 4 and isinstance(value, bytes):  # packed: newer protobuf writers may
-                blocksizes += _unpack(value)
-            elif number <= 8 and (isinstance(value, bytes) or wire_type != VARINT):
+            elif isinstance(value, bytes) or wire_type != VARINT or number in (2, 8):
                 raise UnixfsError(f"field {number} has wire type {wire_type}")
-            elif isinstance(value, bytes):
-                continue
             elif number == 1:
                 kind = _data_type(value)
             elif number == 3:
                 filesize = value
-            elif number == 4:
+            elif number == 4:  # its key not minimal
                 blocksizes.append(value)
             elif number == 5:
                 hash_type = value
@@ -131,16 +145,26 @@ def decode(data: bytes) -> UnixfsData:
         raise UnixfsError(f"bad UnixFS data: {exc}") from exc
     if kind is None:
         raise UnixfsError("UnixFS data without a type")
-    if fanout is not None and not (8 <= fanout <= MAX_FANOUT and fanout & (fanout - 1) == 0):
-        raise UnixfsError(f"HAMT fanout {fanout} is not a power of two from 8 to {MAX_FANOUT}")
+    if kind is DataType.HAMT_SHARD and fanout is not None:
+        _check_fanout(fanout)
     return UnixfsData(kind, payload, filesize, tuple(blocksizes), hash_type, fanout, mode, mtime)
 
 
+_PLAIN_DIRECTORY: Final = UnixfsData(DataType.DIRECTORY)
+_LAST_FIELD: Final = 8
+_BLOCKSIZE_KEY: Final = 0x20  # field 4, a varint: what a large file's message consists of
+_TYPES: Final = tuple(DataType)  # by number: they are 0 to 5
+
+
 def _data_type(value: int) -> DataType:
-    try:
-        return DataType(value)
-    except ValueError:
-        raise UnixfsError(f"unknown UnixFS type {value}") from None
+    if value >= len(_TYPES):
+        raise UnixfsError(f"unknown UnixFS type {value}")
+    return _TYPES[value]
+
+
+def _check_fanout(fanout: int) -> None:
+    if not 8 <= fanout <= MAX_FANOUT or fanout & (fanout - 1):
+        raise UnixfsError(f"HAMT fanout {fanout} is not a power of two from 8 to {MAX_FANOUT}")
 
 
 def _unpack(packed: bytes) -> list[int]:

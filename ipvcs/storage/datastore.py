@@ -1,0 +1,165 @@
+"""The home's one LMDB environment: block index, segments, pins, memos and counters, each a named database.
+
+One environment, so that what must change together does so in one transaction: sweeping a block deletes its index entry
+and its memos at once. LMDB admits one environment a process and path, and none across a fork: `open_datastore` shares
+them inside a process, and in a forked child those of the parent refuse to work.
+
+LMDB guards its lock file by POSIX record locks, which the kernel drops when the process closes *any* descriptor of the
+file. So nothing here or elsewhere may open `lock.mdb` while its environment is open: the next process would take it for
+abandoned, make its mutexes anew, and two would write at once.
+
+Spec: http://www.lmdb.tech/doc/
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, cast
+
+import lmdb
+
+from ipvcs.errors import LocalProtocolError
+from ipvcs.storage.disk import disk_errors
+
+_MAP_SIZE: Final = 1 << 40
+"""Bytes of address space, not of disk: 1 TiB indexes ten billion blocks. Halved while the kernel refuses it."""
+_MIN_MAP_SIZE: Final = 1 << 28
+_MAX_READERS: Final = 1024
+_DATABASES: Final = ("blocks", "segments", "pins", "memos", "memo_cids", "meta")
+_LOCK_FILE: Final = "lock.mdb"
+_LOCK_FILE_SIZE: Final = 72 * 1024
+"""Bytes; LMDB needs 192 and 64 a reader, and makes as many readers as fit into a file that is larger."""
+
+COUNTER_EPOCH: Final = b"epoch"
+COUNTER_SEGMENT: Final = b"segment"
+COUNTER_LAYOUT: Final = b"layout"
+"""Counts removals of segment files, so that other processes know to let go of them."""
+
+_open: dict[str, "Datastore"] = {}
+_open_lock = threading.Lock()
+
+
+class Datastore:
+    """A shared LMDB environment. Get one from `open_datastore`, give it back with `close`."""
+
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        self.path = path
+        self.sync = sync
+        self._users = 0
+        with disk_errors(path):
+            _reserve(path / _LOCK_FILE)  # first: see above
+            self.env = _open_environment(path, sync)
+            self.env.reader_check()  # slots of processes that were killed
+            self.blocks, self.segments, self.pins, self.memos, self.memo_cids, self.meta = (
+                self.env.open_db(name.encode(), dupsort=name == "memo_cids") for name in _DATABASES
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[lmdb.Transaction]:
+        """Run a short read transaction: a consistent snapshot, which pins old pages while it lasts."""
+        with disk_errors(self.path), self.begin() as txn:
+            yield txn
+
+    def begin(self) -> lmdb.Transaction:
+        """Begin a read transaction: `read` without its translation of errors, for what is done once a block."""
+        try:
+            return self.env.begin()
+        except lmdb.MapResizedError:
+            self.env.set_mapsize(0)  # another process mapped it larger: adopt its size
+            return self.env.begin()
+
+    @contextmanager
+    def write(self) -> Iterator[lmdb.Transaction]:
+        """Run the one write transaction of all processes; committed and durable when the block ends without error."""
+        with disk_errors(self.path):
+            try:
+                txn = self.env.begin(write=True)
+            except lmdb.MapResizedError:
+                self.env.set_mapsize(0)
+                txn = self.env.begin(write=True)
+            with txn:
+                yield txn
+
+    def counter(self, txn: lmdb.Transaction, name: bytes) -> int:
+        """Return a counter's value, 0 at first."""
+        return int.from_bytes(txn.get(name, b"", db=self.meta), "big")
+
+    def bump(self, txn: lmdb.Transaction, name: bytes) -> int:
+        """Add one to a counter and return the new value."""
+        value = self.counter(txn, name) + 1
+        txn.put(name, value.to_bytes(8, "big"), db=self.meta)
+        return value
+
+    def close(self) -> None:
+        """Give the environment back; the last user in the process closes it."""
+        with _open_lock:
+            self._users -= 1
+            if self._users == 0:
+                _open.pop(os.fspath(self.path), None)
+                self.env.close()
+
+
+def open_datastore(path: Path, *, sync: bool = True) -> Datastore:
+    """Open the environment in directory `path`, which exists, or share the one this process has open.
+
+    `sync` False trades durability for speed: a crash of the machine (not of the process) may then damage the index.
+
+    Raises:
+        DiskError: full, read-only, not permitted, or damaged.
+    """
+    path = path.resolve()
+    key = os.fspath(path)
+    with _open_lock:
+        store = _open.get(key)
+        if store is None:
+            store = _open[key] = Datastore(path, sync=sync)
+        store._users += 1
+        return store
+
+
+def _open_environment(path: Path, sync: bool) -> lmdb.Environment:
+    size = _MAP_SIZE
+    while True:
+        try:
+            return lmdb.open(
+                os.fsencode(path), map_size=size, max_dbs=len(_DATABASES), max_readers=_MAX_READERS, mode=0o600,
+                sync=sync, metasync=sync, readahead=False, subdir=True, create=True,
+            )  # fmt: skip
+        except (lmdb.MemoryError, lmdb.Error) as exc:
+            # A limit on address space (ulimit -v, some containers) refuses the map; a smaller one may fit.
+            if size <= _MIN_MAP_SIZE or "Cannot allocate memory" not in str(exc):
+                raise
+            size //= 2
+
+
+def _reserve(lock_file: Path) -> None:
+    """Give every page of the reader table real disk space: a write to a hole of it on a full disk would be a SIGBUS."""
+    fd = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, _LOCK_FILE_SIZE)
+    finally:
+        os.close(fd)
+
+
+class _Inherited:
+    """Stands for an environment that the parent process opened."""
+
+    def begin(self, **_options: object) -> lmdb.Transaction:
+        raise LocalProtocolError("the store was opened before this process was forked; open it again")
+
+    def close(self) -> None:
+        """Do nothing: it is the parent's."""
+
+
+def _after_fork() -> None:
+    global _open_lock
+    _open_lock = threading.Lock()  # a thread that is not here may have held it
+    for store in _open.values():
+        store.env.close()  # gives back this process's mapping and descriptors, none of the parent's locks
+        store.env = cast("lmdb.Environment", _Inherited())
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,214 @@
+"""Files, directories and symlinks of the disk, read into a DAG: what `put` does.
+
+Directories are walked with a stack of our own, deepest entries first, so a directory is written when all it links to is
+written, and memory holds the links of the directories that are open.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ipvcs.objects.block import BlockWriter
+from ipvcs.objects.chunkers.registry import parse_chunker
+from ipvcs.objects.dag_pb import PBLink
+from ipvcs.objects.directory import build_directory
+from ipvcs.objects.file_layout import build_file
+from ipvcs.objects.node_writer import Built
+from ipvcs.objects.profile import ImportOptions
+from ipvcs.objects.symlink_writer import build_symlink
+from ipvcs.objects.unixfs import MODE_MASK, Mtime
+from ipvcs.storage.disk import DiskError, disk_errors
+
+_NANOS: Final = 1_000_000_000
+
+
+class SpecialFileError(DiskError):
+    """A device, socket or named pipe has no form in IPFS."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"cannot store '{path}': it is not a file, directory or symlink",
+            path,
+            hint="move it away, or store its neighbours by name",
+        )
+
+
+class NotRecursiveError(DiskError):
+    """A directory was named where only files were asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"'{path}' is a directory", path, hint="use `-r` to store it with all that is in it")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRules:
+    """What of the disk goes into the DAG besides content.
+
+    `mode` and `mtime` are given to every entry (symlinks have no mode); the `preserve` flags take each entry's own.
+    `hidden` takes entries of directories whose names begin with a dot.
+    """
+
+    recursive: bool = False
+    hidden: bool = False
+    preserve_mode: bool = False
+    preserve_mtime: bool = False
+    mode: int | None = None
+    mtime: Mtime | None = None
+
+    def mode_of(self, status: os.stat_result) -> int | None:
+        """Return the mode to store for a file or directory."""
+        return status.st_mode & MODE_MASK if self.preserve_mode else self.mode
+
+    def mtime_of(self, status: os.stat_result) -> Mtime | None:
+        """Return the modification time to store."""
+        return Mtime(*divmod(status.st_mtime_ns, _NANOS)) if self.preserve_mtime else self.mtime
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """An entry that has been stored, under its path below what was asked for."""
+
+    name: bytes
+    built: Built
+
+
+@dataclass(slots=True)
+class _Directory:
+    """A directory that is being read."""
+
+    path: bytes
+    name: bytes
+    status: os.stat_result
+    waiting: Iterator[bytes]
+    links: list[PBLink] = field(default_factory=list)
+
+
+class DiskImporter:
+    """Stores entries of the disk by `options` and `rules` into `writer`.
+
+    `on_stored` is told each entry when it is stored, children before parents; `on_bytes` how many bytes were read.
+    """
+
+    def __init__(
+        self,
+        options: ImportOptions,
+        rules: ImportRules,
+        writer: BlockWriter,
+        *,
+        on_stored: Callable[[Imported], None] | None = None,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        self._options = options
+        self._rules = rules
+        self._writer = writer
+        self._chunker = parse_chunker(options.chunker)
+        self._on_stored = on_stored
+        self._on_bytes = on_bytes
+
+    def import_path(self, path: bytes, name: bytes) -> Built:
+        """Store what is at `path`, a symlink as a symlink, and report it and all below it under `name`.
+
+        Raises:
+            NotRecursiveError: a directory, and the rules are not recursive.
+            SpecialFileError: neither file, directory nor symlink.
+            DiskError: it can't be read.
+        """
+        with disk_errors(Path(os.fsdecode(path))):
+            return self._import(path, name)
+
+    def import_stream(self, read: Callable[[int], bytes], name: bytes) -> Built:
+        """Store what `read(n)` returns, to its first b"", as a file."""
+        built = self._build_file(read, self._rules.mode, self._rules.mtime)
+        self._report(name, built)
+        return built
+
+    def _import(self, path: bytes, name: bytes) -> Built:
+        status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            return self._import_leaf(path, name, status)
+        if not self._rules.recursive:
+            raise NotRecursiveError(Path(os.fsdecode(path)))
+        stack = [self._open(path, name, status)]
+        while True:
+            directory = stack[-1]
+            entry = next(directory.waiting, None)
+            if entry is not None:
+                below, shown = os.path.join(directory.path, entry), os.path.join(directory.name, entry)
+                status = os.lstat(below)
+                if stat.S_ISDIR(status.st_mode):
+                    stack.append(self._open(below, shown, status))
+                else:
+                    directory.links.append(self._import_leaf(below, shown, status).link(entry))
+                continue
+            mode, mtime = self._rules.mode_of(directory.status), self._rules.mtime_of(directory.status)
+            built = build_directory(directory.links, self._options, self._writer, mode=mode, mtime=mtime)
+            self._report(directory.name, built)
+            stack.pop()
+            if not stack:
+                return built
+            stack[-1].links.append(built.link(os.path.basename(directory.path)))
+
+    def _open(self, path: bytes, name: bytes, status: os.stat_result) -> _Directory:
+        names = sorted(entry for entry in os.listdir(path) if self._rules.hidden or not entry.startswith(b"."))
+        return _Directory(path, name, status, iter(names))
+
+    def _import_leaf(self, path: bytes, name: bytes, status: os.stat_result) -> Built:
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(path)
+            built = build_symlink(target, self._options, self._writer, mtime=self._rules.mtime_of(status))
+        elif stat.S_ISREG(status.st_mode):
+            built = self._import_file(path)
+        else:
+            raise SpecialFileError(Path(os.fsdecode(path)))
+        self._report(name, built)
+        return built
+
+    def _import_file(self, path: bytes) -> Built:
+        # O_NONBLOCK: should a named pipe have taken the file's place, opening it must not wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise SpecialFileError(Path(os.fsdecode(path)))
+            return self._build_file(
+                lambda size: os.read(fd, size), self._rules.mode_of(status), self._rules.mtime_of(status)
+            )
+        finally:
+            os.close(fd)
+
+    def _build_file(self, read: Callable[[int], bytes], mode: int | None, mtime: Mtime | None) -> Built:
+        on_bytes = self._on_bytes
+        if on_bytes is not None:
+
+            def counted(size: int, read: Callable[[int], bytes] = read) -> bytes:
+                data = read(size)
+                on_bytes(len(data))
+                return data
+
+            read = counted
+        return build_file(self._chunker.chunks(read), self._options, self._writer, mode=mode, mtime=mtime)
+
+    def _report(self, name: bytes, built: Built) -> None:
+        if self._on_stored is not None:
+            self._on_stored(Imported(name, built))
+
+
+def measure(path: bytes, rules: ImportRules) -> int:
+    """Return the bytes of the files that an import of `path` would read: the total of its progress bar."""
+    total = 0
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        try:
+            status = os.lstat(current)
+            if stat.S_ISDIR(status.st_mode):
+                names = os.listdir(current)
+                waiting += [os.path.join(current, name) for name in names if rules.hidden or name[:1] != b"."]
+            elif stat.S_ISREG(status.st_mode):
+                total += status.st_size
+        except OSError:
+            continue  # the import itself will say what is wrong
+    return total

@@ -1,0 +1,122 @@
+"""The default blockstore: append-only segments of blocks and an LMDB index by multihash.
+
+    put ──► session buffer ──► segment file ──fdatasync──► index transaction
+    get ──► index ──► pread from the segment
+
+A session appends to a segment of its own, so writers of several processes meet only in the index transaction, once a
+flush. The order of a flush makes it safe against any crash: the index never names bytes that are not durable, and bytes
+that it does not name do not exist (docs/decisions/0002).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ipvcs.multiformats.cid import Cid
+from ipvcs.objects.block import Block, BlockNotFoundError
+from ipvcs.storage.datastore import Datastore
+from ipvcs.storage.disk import disk_errors
+from ipvcs.storage.index import BlockIndex, Location
+from ipvcs.storage.interface import StoreStat
+from ipvcs.storage.lease import Lease
+from ipvcs.storage.segments import SegmentDirectory
+from ipvcs.storage.session import WriteSession
+
+
+class EmbeddedBlockstore:
+    """Blocks in `directory`, indexed in `datastore`; any number of processes and threads at once.
+
+    `leases` is the directory of the writers' leases.
+    """
+
+    def __init__(self, directory: Path, datastore: Datastore, leases: Path) -> None:
+        self.index = BlockIndex(datastore)
+        self.segments = SegmentDirectory(directory)
+        self.leases = leases
+        self._layout = -1
+
+    def get(self, cid: Cid) -> bytes:
+        """Return the block's bytes. Raises BlockNotFoundError."""
+        if (data := self.try_get(cid)) is None:
+            raise BlockNotFoundError(cid)
+        return data
+
+    def try_get(self, cid: Cid) -> bytes | None:
+        """Return the block's bytes, None when absent.
+
+        Raises:
+            DamagedSegmentError, DiskError: it is there but can't be read.
+        """
+        if cid.is_identity:
+            return cid.digest
+        key = cid.multihash
+        while (found := self._locate(key)) is not None:
+            with disk_errors(self.segments.path):
+                try:
+                    return self.segments.open(found.segment).read(found.offset, found.size)
+                except FileNotFoundError:
+                    # Compacted between the look-up and the open: the index names the new place. If it still names
+                    # this one, the file is really gone.
+                    if self._locate(key) == found:
+                        raise
+        return None
+
+    def has(self, cid: Cid) -> bool:
+        """Tell whether the block is stored, flushed."""
+        return cid.is_identity or self._locate(cid.multihash) is not None
+
+    def size(self, cid: Cid) -> int:
+        """Return the block's size in bytes without reading it. Raises BlockNotFoundError."""
+        if cid.is_identity:
+            return len(cid.digest)
+        if (found := self._locate(cid.multihash)) is None:
+            raise BlockNotFoundError(cid)
+        return found.size
+
+    @contextmanager
+    def writing(self) -> Iterator[WriteSession]:
+        """Open a writer's session; see `Blockstore.writing`."""
+        with disk_errors(self.leases):
+            lease = Lease.acquire(self.leases, self.index.epoch)
+        session = WriteSession(self.index, self.segments, lease, self.get)
+        try:
+            yield session
+            session.flush()
+        finally:
+            session.close()
+
+    def put_many(self, blocks: Iterable[Block]) -> None:
+        """Store blocks, durable on return. They are garbage until pinned."""
+        with self.writing() as session:
+            for block in blocks:
+                session.put(block)
+
+    def delete(self, cids: Iterable[Cid]) -> int:
+        """Remove blocks at once, wanted or not; return how many there were. Their space returns at the next GC."""
+        keys = {cid.multihash for cid in cids}
+        with self.index.datastore.write() as txn:
+            return sum(self.index.delete(txn, key) is not None for key in keys)
+
+    def iter_cids(self) -> Iterator[Cid]:
+        """Yield the CID that each block was put with first."""
+        for rows in self.index.iter_slices():
+            for key, found in rows:
+                yield found.cid(key)
+
+    def stat(self) -> StoreStat:
+        """Return what the store holds; `size` counts live sections, some 40 bytes a block more than the data."""
+        live = sum(row.live for row in self.index.segment_rows().values())
+        with disk_errors(self.segments.path):
+            files = [*self.segments.path.iterdir(), *self.index.datastore.path.iterdir()]
+            disk = 0
+            for file in files:
+                with suppress(FileNotFoundError):  # a collection may just have dropped it
+                    disk += file.stat().st_blocks * 512
+        return StoreStat(self.index.count(), live, disk)
+
+    def _locate(self, key: bytes) -> Location | None:
+        found, layout = self.index.locate(key)
+        if layout != self._layout:  # files were removed: let go of them, so that their space is freed
+            self.segments.forget()
+            self._layout = layout
+        return found

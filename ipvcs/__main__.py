@@ -1,0 +1,5 @@
+"""`python -m ipvcs`."""
+
+from ipvcs.cli.main import main
+
+main()

@@ -1,0 +1,133 @@
+"""The `ipvcs` command: finds the subcommand, imports only that, and reports what went wrong.
+
+Every error that a user can meet ends here, as `error: …` and `hint: …` on stderr and an exit code: 0, 1 for a negative
+answer, 128 for a failure, 129 for wrong usage, as git does.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final, NoReturn
+
+import click
+
+from ipvcs.cli.app import App
+from ipvcs.errors import IpvcsError
+
+_COMMANDS: Final[dict[str, str]] = {
+    "block": "Read and write single blocks",
+    "cat": "Print a file",
+    "cid": "Convert and describe CIDs",
+    "config": "Read and change settings",
+    "dag": "Read and write nodes of any codec; import and export CARs",
+    "get": "Write a file or directory to the disk",
+    "ls": "List a directory",
+    "object": "Read and write objects in the white paper's form",
+    "pin": "Keep objects from garbage collection",
+    "put": "Store files and directories",
+    "refs": "List the links of an object",
+    "repo": "Look after the home: size, garbage, damage",
+    "version": "Print the version",
+}
+"""Each command is in the module of its name, as a click command of its name; the text is for `ipvcs --help`, which
+need not import them all."""
+
+
+class _LazyGroup(click.Group):
+    """Imports a subcommand when it is run, so that `ipvcs version` does not wait for all the others."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"ipvcs.cli.{cmd_name}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--home", metavar="DIR", help="The home to use  [default: $IPVCS_PATH, else the user's data directory]")
+@click.pass_context
+def cli(ctx: click.Context, home: str | None) -> None:
+    """Version control on IPFS."""
+    ctx.obj = App(home, os.environ)
+    ctx.call_on_close(ctx.obj.close)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line and return its exit status."""
+    try:
+        # Not click's own `main`, which turns a broken pipe into an exit status of 1.
+        with cli.make_context("ipvcs", list(args)) as context:
+            status = cli.invoke(context)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone, as with `ipvcs refs … | head`: end as silently as a program killed by SIGPIPE.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except (KeyboardInterrupt, click.Abort):
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except BaseException as error:
+        return report(error)
+    return status if isinstance(status, int) else 0
+
+
+def report(error: BaseException) -> int:
+    """Print every expected error in `error` with its hint; return the exit status. Re-raise a bug."""
+    worst = 0
+    for leaf in _iterate_leaves(error):
+        if isinstance(leaf, click.exceptions.Exit):
+            worst = max(worst, leaf.exit_code)
+        elif isinstance(leaf, IpvcsError):
+            _print_error(str(leaf), leaf.hint)
+            worst = max(worst, leaf.exit_code)
+        elif isinstance(leaf, click.UsageError):
+            _print_error(_lower_first(leaf.format_message()), f"see `{_command_path(leaf)} --help`")
+            worst = max(worst, 129)
+        elif isinstance(leaf, click.ClickException):
+            _print_error(_lower_first(leaf.format_message()), None)
+            worst = max(worst, 128)
+        elif isinstance(leaf, OSError) and leaf.errno is not None:
+            subject = f"'{os.fsdecode(leaf.filename)}': " if isinstance(leaf.filename, (str, bytes)) else ""
+            _print_error(f"{subject}{leaf.strerror}", None)
+            worst = max(worst, 128)
+        else:
+            raise error
+    return worst
+
+
+def _iterate_leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from _iterate_leaves(member)
+    else:
+        yield error
+
+
+def _print_error(message: str, hint: str | None) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        dim, plain = ("\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+        print(f"{dim}hint: {hint}{plain}", file=sys.stderr)
+
+
+def _lower_first(text: str) -> str:
+    text = text.rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _command_path(error: click.UsageError) -> str:
+    return error.ctx.command_path if error.ctx else "ipvcs"
+
+
+def main() -> NoReturn:
+    """Entry point of the `ipvcs` script."""
+    sys.exit(run(sys.argv[1:]))

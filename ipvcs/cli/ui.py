@@ -1,0 +1,99 @@
+"""The terminal: data to stdout, everything else to stderr, progress bars when somebody is watching."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+_PATIENCE: Final = 1.0
+"""Seconds before a progress bar appears: what is done sooner needs none."""
+
+Advance = Callable[[int], None]
+"""Called with how much has been done since the last call."""
+
+
+class Ui:
+    """Where a command writes."""
+
+    def data(self, line: str) -> None:
+        """Print a line of what was asked for; surrogate escapes become the bytes that they stand for."""
+        sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+
+    def raw(self, data: bytes) -> None:
+        """Print bytes of what was asked for, as they are."""
+        sys.stdout.buffer.write(data)
+
+    def json(self, value: Any) -> None:
+        """Print one JSON value on a line of its own."""
+        sys.stdout.buffer.write(json.dumps(value).encode("ascii") + b"\n")
+
+    def note(self, line: str) -> None:
+        """Tell the person, not the program that reads stdout."""
+        print(line, file=sys.stderr)
+
+    def warn(self, line: str) -> None:
+        """Tell the person that something is not as it should be."""
+        print(f"warning: {line}", file=sys.stderr)
+
+    @contextmanager
+    def progress(self, what: str, total: int | None = None, *, unit: str = "bytes") -> Iterator[Advance]:
+        """Show how far a task of `total` units (None: unknown) is, once it has taken a second on a terminal.
+
+        `unit` is "bytes", or what is counted, as "blocks".
+        """
+        if not sys.stderr.isatty():
+            yield lambda _count: None
+            return
+        bar = _Bar(what, total, unit)
+        try:
+            yield bar.advance
+        finally:
+            bar.close()
+
+
+class _Bar:
+    """A rich progress bar that is imported and drawn only after `_PATIENCE`."""
+
+    def __init__(self, what: str, total: int | None, unit: str) -> None:
+        self._what = what
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._since = time.monotonic()
+        self._rich: Any = None
+        self._task: Any = None
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._rich is None:
+            if time.monotonic() - self._since < _PATIENCE:
+                return
+            self._start()
+        self._rich.update(self._task, completed=self._done)
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns: list[Any] = [TextColumn("{task.description}"), BarColumn()]
+        if self._unit == "bytes":
+            columns += [DownloadColumn(), TransferSpeedColumn()]
+        else:
+            columns += [MofNCompleteColumn(), TextColumn(self._unit)]
+        self._rich = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+        self._rich.start()
+        self._task = self._rich.add_task(self._what, total=self._total, completed=self._done)
+
+    def close(self) -> None:
+        if self._rich is not None:
+            self._rich.stop()

@@ -172,7 +172,8 @@ class Cid:
     @property
     def is_identity(self) -> bool:
         """True when the CID holds its data inline."""
-        return self.raw[:1] == b"\x01" and self.multihash[:1] == b"\x00"
+        raw = self.raw
+        return raw[:1] == b"\x01" and raw[:4] not in _COMMON_PREFIXES and self.multihash[:1] == b"\x00"
 
     @property
     def prefix(self) -> bytes:

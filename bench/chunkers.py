@@ -29,11 +29,12 @@ def _inputs(size: int) -> Iterator[tuple[str, bytes]]:
     yield "zeros", b"\0" * size  # written out: bytes(size) would be one page of zeros, mapped many times
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description="measure the chunkers")
     parser.add_argument("--mib", type=int, default=256, help="size of each input")
     parser.add_argument("specs", nargs="*", default=_SPECS, metavar="SPEC")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
 
     print(f"{'chunker':24}{'input':10}{'MB/s':>10}{'chunks':>12}{'mean size':>12}")
     for name, data in _inputs(arguments.mib * 1024 * 1024):
@@ -45,7 +46,3 @@ def main() -> None:
             count = sum(1 for _ in chunker.chunks(io.BytesIO(data).read))
             seconds = time.perf_counter() - started
             print(f"{spec:24}{name:10}{len(data) / seconds / 1e6:10.0f}{count:12}{len(data) // count:12}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How many CIDs a second: ours beside PyPI `multiformats` and `libipld`, in one run.
 
-Usage: python -m bench.cids [seconds for each figure, default 0.5]
+Usage: python -m bench cids [seconds for each figure, default 0.5]
 
 One process, one core, CIDs that are all different. The goals for ours: 300k/s decoded, 80k/s printed.
 """
@@ -74,9 +74,9 @@ def rows() -> list[Row]:
     ]
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
     """Print the table; a dash is what a library has no call for."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0.5
+    seconds = float(words[0]) if words else 0.5
     columns = ("ipvcs", "multiformats", "libipld")
     table: dict[str, dict[str, float]] = {}
     for what, values, functions in rows():
@@ -87,7 +87,3 @@ def main() -> None:
     for what, rates in table.items():
         cells = [f"{rates[name] / 1000:,.1f}" if name in rates else "-" for name in columns]
         print(f"{what:30}" + "".join(f"{cell:>14}" for cell in cells))
-
-
-if __name__ == "__main__":
-    main()

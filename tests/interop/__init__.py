@@ -1,0 +1,1 @@
+"""Tests against implementations that nobody here wrote: real Kubo and real Helia, on loopback."""

@@ -54,7 +54,7 @@ def test_helia_browses_a_commit_of_ours_and_walks_its_history(
     assert len(names) == 2501  # the exact tree is an entry of its own where the directory is sharded
     assert ".ipvcs-tree" in names
     assert helia.cat(tree, path=f"wide/2499-{'n' * 100}") == described(b"2499")
-    with pytest.raises(
-        PeerError
-    ):  # deliberately no UnixFS, so that nobody copies out a tree for each path through history
-        helia.cat(str(commit))
+    # Deliberately no UnixFS: Helia takes the commit itself for an empty file, and follows no path through it.
+    assert helia.cat(str(commit)) == described(b"")
+    with pytest.raises(PeerError, match="NotUnixFSError"):
+        helia.cat(str(commit), path="parent/object/large")

@@ -1,4 +1,4 @@
-"""How fast each chunker cuts, in MB/s (10^6 bytes), from memory: `python bench/chunkers.py [--mib N] [SPEC …]`.
+"""How fast each chunker cuts, in MB/s (10^6 bytes), from memory: `python -m bench chunkers [--mib N] [SPEC …]`.
 
 Random data is the usual case. Zeros and small parameters are the worst ones of the content-defined chunkers: every
 offset matches, or the cost per chunk outweighs the cost per byte.
@@ -31,7 +31,7 @@ def _inputs(size: int) -> Iterator[tuple[str, bytes]]:
 
 def main(words: list[str]) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="measure the chunkers")
+    parser = argparse.ArgumentParser(prog="python -m bench chunkers", description=__doc__)
     parser.add_argument("--mib", type=int, default=256, help="size of each input")
     parser.add_argument("specs", nargs="*", default=_SPECS, metavar="SPEC")
     arguments = parser.parse_args(words)

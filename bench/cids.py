@@ -1,6 +1,4 @@
-"""How many CIDs a second: ours beside PyPI `multiformats` and `libipld`, in one run.
-
-Usage: python -m bench cids [seconds for each figure, default 0.5]
+"""How many CIDs a second, ours beside PyPI `multiformats` and `libipld`: `python -m bench cids [SECONDS A FIGURE]`.
 
 One process, one core, CIDs that are all different. The goals for ours: 300k/s decoded, 80k/s printed.
 """

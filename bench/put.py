@@ -80,11 +80,10 @@ def put(parent: Path, source: Path, options: tuple[str, ...], *, sync: bool, bas
 def get(parent: Path, source: Path, *, base: float) -> Run:
     """Write a stored DAG to the disk."""
     with fresh(parent, "home") as home, fresh(parent, "out") as out:
-        run_process((*IPVCS, "put", "-rHQ", "--pin-name", "x", source), home)
-        done = (home / "root").with_suffix(".txt")
-        with done.open("wb") as file:
-            run_process((*IPVCS, "pin", "ls", "-q", "-t", "recursive"), home, stdout=file.fileno())
-        run = run_process((*IPVCS, "get", "-o", out, done.read_text().strip()), home)
+        printed = home.with_name("root")
+        with printed.open("wb") as file:
+            run_process((*IPVCS, "put", "-rHQ", source), home, stdout=file.fileno())
+        run = run_process((*IPVCS, "get", "-o", out, printed.read_text().strip()), home)
         return Run(run.wall - base, run.cpu, run.memory)
 
 
@@ -96,7 +95,7 @@ def kubo_add(parent: Path, source: Path, *, sync: bool) -> Run:
         kubo.call("add", path=str(source), timeout=3600)
         wall = time.perf_counter() - started
         after = kubo.call("rss")
-        return Run(wall, after["cpu_s"] - before, after["VmHWM"])
+        return Run(wall, after["cpu_s"] - before, after["peak_mib"])
 
 
 def kubo_get(parent: Path, source: Path) -> Run:
@@ -108,7 +107,7 @@ def kubo_get(parent: Path, source: Path) -> Run:
         kubo.get(cid, out, timeout=3600)
         wall = time.perf_counter() - started
         after = kubo.call("rss")
-        return Run(wall, after["cpu_s"] - before, after["VmHWM"])
+        return Run(wall, after["cpu_s"] - before, after["peak_mib"])
 
 
 def _row(name: str, run: Run, size: int, best: Run) -> list[str]:
@@ -160,13 +159,12 @@ def compare(where: str, parent: Path, runs: int, mebibytes: int, files: int) -> 
             rows = [_row("Kubo add", kubo, files * 4096, kubo), _row("ipvcs put", ours, files * 4096, kubo)]
             title = f"put of {files:,} files of 4 KiB on {where}, sync {'on' if sync else 'off'}"
             print_table(title, header, rows)
-        turns = [(kubo_get(parent, many), get(parent, many, base=base)) for _ in range(1)]
-        kubo, ours = turns[0]
+        kubo, ours = kubo_get(parent, many), get(parent, many, base=base)
         rows = [_row("Kubo get", kubo, files * 4096, kubo), _row("ipvcs get", ours, files * 4096, kubo)]
         print_table(f"get of {files:,} files of 4 KiB on {where}", header, rows)
 
 
-def main(arguments: list[str]) -> None:
+def main(words: list[str]) -> None:
     """Print the tables for tmpfs and disk."""
     parser = argparse.ArgumentParser(prog="python -m bench put", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
@@ -175,7 +173,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--tmpfs", type=Path, default=Path("/dev/shm"))
     parser.add_argument("--disk", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--only", choices=["tmpfs", "disk"])
-    options = parser.parse_args(arguments)
+    arguments = parser.parse_args(words)
     for where in ("tmpfs", "disk"):
-        if options.only in (None, where):
-            compare(where, getattr(options, where), options.runs, options.size, options.files)
+        if arguments.only in (None, where):
+            compare(where, getattr(arguments, where), arguments.runs, arguments.size, arguments.files)

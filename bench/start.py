@@ -9,7 +9,7 @@ from bench.measure import IPVCS, median, print_table, run_process
 _RUNS = 20
 
 
-def main(_arguments: list[str]) -> None:
+def main(_words: list[str]) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory) / "home"

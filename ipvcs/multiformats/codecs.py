@@ -7,7 +7,6 @@ from typing import Final
 
 from ipvcs.errors import UsageError
 
-CIDV1: Final = 0x01
 RAW: Final = 0x55
 DAG_PB: Final = 0x70
 DAG_CBOR: Final = 0x71

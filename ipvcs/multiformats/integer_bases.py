@@ -9,10 +9,9 @@ https://datatracker.ietf.org/doc/html/draft-msporny-base58-03
 
 from typing import Final
 
-KIB: Final = 1024
-MAX_DIGITS: Final = 16 * KIB
+MAX_DIGITS: Final = 16 * 1024
 """Longer texts are refused; this many characters of base58 take a few milliseconds."""
-MAX_BYTES: Final = 6 * KIB
+MAX_BYTES: Final = 6 * 1024
 """Longer data is refused: in base10, the widest of these bases, it is the most that fits in `MAX_DIGITS`, rounded."""
 
 _GROUP: Final = 10

@@ -17,10 +17,9 @@ from ipvcs.multiformats.peer_id import PeerId
 
 T = TypeVar("T")
 
-KIB: Final = 1024
-MAX_BYTES: Final = 4 * KIB
+MAX_BYTES: Final = 4 * 1024
 """Longer addresses are refused: an identify message, which carries a peer's whole list, has about as much."""
-MAX_TEXT_LENGTH: Final = 64 * KIB
+MAX_TEXT_LENGTH: Final = 64 * 1024
 """Characters. No address of `MAX_BYTES` is longer as text: two bytes are at most the 18 of `/p2p-webrtc-direct`."""
 
 

@@ -102,7 +102,6 @@ _TABLE: Final = (
 )
 _BY_CODE: Final = {base.code: base for base in _TABLE}
 _BY_NAME: Final = {base.name: base for base in _TABLE}
-_BASE58: Final = _BY_NAME["base58btc"]
 
 BASES: Final[tuple[tuple[str, str], ...]] = tuple((base.code, base.name) for base in _TABLE)
 """(code character, name) of every base, in the order in which `ipfs cid bases` lists them."""
@@ -149,10 +148,7 @@ def encode_base58(data: bytes) -> str:
     Raises:
         MultibaseError: as `encode`.
     """
-    try:
-        return _BASE58.encode(data)
-    except ValueError as exc:
-        raise MultibaseError(f"cannot encode in base58btc: {exc}") from exc
+    return encode(data, "base58btc")[1:]
 
 
 def decode_base58(text: str) -> bytes:
@@ -161,7 +157,4 @@ def decode_base58(text: str) -> bytes:
     Raises:
         MultibaseError: a character outside the alphabet, or over `integer_bases.MAX_DIGITS` of them.
     """
-    try:
-        return _BASE58.decode(text)
-    except ValueError as exc:
-        raise MultibaseError(f"invalid base58btc: {exc}") from exc
+    return decode("z" + text)

@@ -25,15 +25,6 @@ MAX_DIGEST: Final = 128
 MAX_IDENTITY: Final = MAX_DIGEST
 """The most data that an identity multihash holds (verifcid): a longer one is made on request and refused as a CID."""
 
-_DEFAULT_LENGTHS: Final[dict[int, int]] = {
-    SHA1: 20, SHA2_256: 32, SHA2_512: 64,
-    0x14: 64, 0x15: 48, 0x16: 32, 0x17: 28,  # sha3-512, -384, -256, -224
-    0x18: 32, 0x19: 64,  # shake-128, shake-256
-    BLAKE3: 32, 0x20: 48, 0x56: 32, 0x1013: 28, 0x1014: 28, 0x1015: 32,
-    **{0xB200 + size: size for size in range(1, 65)}, **{0xB240 + size: size for size in range(1, 33)},
-}  # fmt: skip
-"""Digest length in bytes of each function that is computed here, when no length is asked for."""
-
 NAMES: Final[dict[str, int]] = {
     "identity": IDENTITY,
     "sha1": SHA1,
@@ -154,54 +145,16 @@ def sum_(data: bytes | bytearray | memoryview, code: int = SHA2_256, length: int
 
 def digest(data: bytes | bytearray | memoryview, code: int, length: int = -1) -> bytes:
     """Return the bare digest of `data`; arguments and errors as `sum_`."""
-    hasher = Hasher(code, length)
-    hasher.update(data)
-    return hasher.digest()
-
-
-def new(code: int = SHA2_256, length: int = -1) -> "Hasher":
-    """Return a hasher for data that comes in pieces; arguments and errors as `sum_`."""
-    return Hasher(code, length)
-
-
-class Hasher:
-    """One digest in the making: `update` as often as needed, then `digest` or `multihash`, then more if wanted."""
-
-    __slots__ = ("_code", "_length", "_state")
-
-    def __init__(self, code: int = SHA2_256, length: int = -1) -> None:
-        self._code = code
-        self._state = _new_state(code)
-        if code == IDENTITY:
-            self._length = length
-            return
-        most = MAX_DIGEST if code in _EXTENDABLE else _DEFAULT_LENGTHS[code]
-        if not (length < 0 or 0 < length <= most):
-            raise MultihashError(f"{name_of(code)} gives 1 to {most} bytes, not {length}")
-        self._length = length if length > 0 else _DEFAULT_LENGTHS[code]
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Feed `data`. The interpreter is free for other threads meanwhile when there is much of it."""
-        self._state.update(data)
-
-    def digest(self) -> bytes:
-        """Return the digest of all that was fed; an identity digest is all of it, of any length.
-
-        Raises:
-            MultihashError: identity data of another length than was asked for.
-        """
-        if self._code in _EXTENDABLE:
-            return cast("_ExtendableState", self._state).digest(self._length)
-        full = self._state.digest()
-        if self._code != IDENTITY:
-            return full[: self._length]
-        if self._length >= 0 and self._length != len(full):
-            raise MultihashError(f"identity digest of {len(full)} bytes can't have length {self._length}")
-        return full
-
-    def multihash(self) -> bytes:
-        """Return the digest as a multihash; raises as `digest`."""
-        return wrap(self._code, self.digest())
+    if code == IDENTITY:
+        if 0 <= length != len(data):
+            raise MultihashError(f"identity digest of {len(data)} bytes can't have length {length}")
+        return bytes(data)
+    if (usual := _EXTENDABLE.get(code)) is not None:
+        _check_length(code, length, MAX_DIGEST)
+        return cast("_Extendable", _hash(code, data)).digest(usual if length < 0 else length)
+    full = cast("_Hash", _hash(code, data)).digest()
+    _check_length(code, length, len(full))
+    return full if length < 0 else full[:length]
 
 
 def verify(data: bytes | bytearray | memoryview, multihash: bytes) -> bool:
@@ -234,43 +187,23 @@ def code_of(name: str) -> int:
         raise UnknownHashError(name) from None
 
 
-class _State(Protocol):
-    def update(self, data: bytes | bytearray | memoryview, /) -> object: ...
-
+class _Hash(Protocol):
     def digest(self) -> bytes: ...
 
 
-class _ExtendableState(Protocol):
+class _Extendable(Protocol):
     def digest(self, length: int, /) -> bytes: ...
 
 
-class _Identity:
-    """The function that returns its input."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        self._data += data
-
-    def digest(self) -> bytes:
-        return bytes(self._data)
-
-
-class _DoubleSha256:
+def _double_sha256(data: bytes | bytearray | memoryview) -> object:
     """SHA-256 of the SHA-256, as in Bitcoin."""
-
-    def __init__(self) -> None:
-        self._inner = hashlib.sha256()
-        self.update = self._inner.update
-
-    def digest(self) -> bytes:
-        return hashlib.sha256(self._inner.digest()).digest()
+    return hashlib.sha256(hashlib.sha256(data).digest())
 
 
-_EXTENDABLE: Final = frozenset((0x18, 0x19, BLAKE3))  # their `digest` takes a length, and a longer one extends it
-_CONSTRUCTORS: Final[dict[int, Callable[[], object]]] = {
-    IDENTITY: _Identity,
+_EXTENDABLE: Final = {0x18: 32, 0x19: 64, BLAKE3: 32}
+"""Functions that give digests of any length (shake-128, shake-256, blake3), and the length when none is asked for."""
+
+_FUNCTIONS: Final[dict[int, Callable[..., object]]] = {
     SHA1: partial(hashlib.sha1, usedforsecurity=False),
     SHA2_256: hashlib.sha256,
     SHA2_512: hashlib.sha512,
@@ -281,25 +214,31 @@ _CONSTRUCTORS: Final[dict[int, Callable[[], object]]] = {
     0x18: hashlib.shake_128,
     0x19: hashlib.shake_256,
     0x20: hashlib.sha384,
-    0x56: _DoubleSha256,
+    0x56: _double_sha256,
     0x1013: hashlib.sha224,
     0x1014: partial(hashlib.new, "sha512_224"),
     0x1015: partial(hashlib.new, "sha512_256"),
 }
 
 
-def _new_state(code: int) -> _State:
-    if make := _CONSTRUCTORS.get(code):
+def _hash(code: int, data: bytes | bytearray | memoryview) -> object:
+    """Return what hashlib and its like make of `data`: an object to ask for the digest."""
+    if function := _FUNCTIONS.get(code):
         try:
-            return cast("_State", make())
+            return function(data)
         except ValueError:  # an OpenSSL built without the function
             raise UnknownHashError(code) from None
     if 0xB201 <= code <= 0xB240:
-        return hashlib.blake2b(digest_size=code - 0xB200)
+        return hashlib.blake2b(data, digest_size=code - 0xB200)
     if 0xB241 <= code <= 0xB260:
-        return hashlib.blake2s(digest_size=code - 0xB240)
+        return hashlib.blake2s(data, digest_size=code - 0xB240)
     if code == BLAKE3:
         from blake3 import blake3  # compiled, and rarely needed
 
-        return cast("_State", blake3())
+        return blake3(data)
     raise UnknownHashError(code)
+
+
+def _check_length(code: int, length: int, most: int) -> None:
+    if length >= 0 and not 0 < length <= most:
+        raise MultihashError(f"{name_of(code)} gives 1 to {most} bytes, not {length}")

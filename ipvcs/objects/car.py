@@ -126,17 +126,13 @@ class CarReader:
         return car_index.iter_entries(self._source)
 
     def _read_header(self) -> dict[str, Value]:
-        source, start = self._source, self._source.offset
-        length = source.take_varint(self._end - start)
+        start = self._source.offset
+        length = self._source.take_varint(self._end - start)
         if length is None:
             raise TruncatedCarError("no header", start)
         if not 0 < length <= self._max_header:
             raise CarError(f"header of {length} bytes", start)
-        if length > self._end - source.offset:
-            raise CarError("header runs past the end of the data", start)
-        raw = source.take(length)
-        if len(raw) < length:
-            raise TruncatedCarError("header runs past the end", start)
+        raw = self._take("header", length, start)
         try:
             header = dag_cbor.decode(raw, strict=False)
         except DecodeError as exc:
@@ -166,21 +162,25 @@ class CarReader:
             raise TruncatedCarError(f"stream does not reach byte {offset}", start)
 
     def _read_section(self, offset: int, length: int) -> CarSection:
-        source = self._source
         if length == 0:
             raise CarError("section of length zero", offset)
         if length > self._max_section:
             raise CarError(f"section of {length} bytes is over the limit of {self._max_section}", offset)
-        if length > self._end - source.offset:
-            raise CarError("section runs past the end of the data", offset)
-        section = source.take(length)
-        if len(section) < length:
-            raise TruncatedCarError("section runs past the end", offset)
+        section = self._take("section", length, offset)
         try:
             cid, position = Cid.read(section)
         except CidError as exc:
             raise CarError(f"section: {exc}", offset) from exc
         return CarSection(offset - self._start, cid, section[position:])
+
+    def _take(self, what: str, length: int, start: int) -> bytes:
+        """Return the next `length` bytes, which hold the `what` that began at byte `start`."""
+        if length > self._end - self._source.offset:
+            raise CarError(f"{what} runs past the end of the data", start)
+        data = self._source.take(length)
+        if len(data) < length:
+            raise TruncatedCarError(f"{what} runs past the end", start)
+        return data
 
 
 def _version_of(header: dict[str, Value]) -> int:

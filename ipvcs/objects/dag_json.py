@@ -13,7 +13,7 @@ Spec: https://ipld.io/specs/codecs/dag-json/spec/ and RFC 8259
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from json import JSONDecodeError, JSONDecoder
 from math import isfinite
 from typing import Final, Literal
@@ -309,8 +309,7 @@ def _list_entries(items: list[Value]) -> Iterator[tuple[str, Value]]:
 
 def _map_entries(mapping: dict[str, Value]) -> Iterator[tuple[str, Value]]:
     _check_keys(mapping)
-    # Code points sort as their UTF-8 bytes do.
-    ordered: Iterable[str] = sorted(mapping)
+    ordered = sorted(mapping)  # code points sort as their UTF-8 bytes do
     return ((("," if index else "") + _quote(key) + ":", mapping[key]) for index, key in enumerate(ordered))
 
 

@@ -17,7 +17,6 @@ from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.data_model import Value
 
 _ID_LENGTHS: Final = {multihash.SHA1: 20, multihash.SHA2_256: 32}
-_GITLINK: Final = 0o160000
 _TYPE_MASK: Final = 0o170000
 _MAX_MODE_DIGITS: Final = 11  # 32 bits in octal: what Git reads a mode into
 _PGP_HEAD: Final = b"gpgsig -----BEGIN PGP SIGNATURE-----"

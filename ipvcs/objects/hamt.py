@@ -17,7 +17,7 @@ from ipvcs.multiformats import codecs
 from ipvcs.objects import dag_pb
 from ipvcs.objects.block import BlockReader
 from ipvcs.objects.dag_pb import PBLink, PBNode
-from ipvcs.objects.hamt_shard import HamtError, Shard, ShardShape, decode_shard, encode_shard, hash_name, shape_of
+from ipvcs.objects.hamt_shard import HamtError, decode_shard, encode_shard, hash_name, shape_of
 from ipvcs.objects.inline import read_block
 from ipvcs.objects.node_writer import Built, NodeWriter
 from ipvcs.objects.unixfs import Mtime
@@ -43,15 +43,7 @@ def lookup(reader: BlockReader, root: PBNode, name: bytes) -> PBLink | None:
         HamtError: a shard on the way is malformed.
         BlockNotFoundError: a shard on the way is not there.
     """
-    name_hash = hash_name(name)
-    shard, depth = decode_shard(root), 0
-    while True:
-        slot = shard.shape.slot(name_hash, depth)
-        found = next((link for taken, link in shard.slots if taken == slot), None)
-        if found is None or found.name:
-            return found if found is not None and found.name == name else None
-        depth += 1
-        shard = _read_shard(reader, found, shard.shape, depth, shard.shape.path(name_hash, depth))
+    return Hamt.load(reader, root).try_get(name)
 
 
 def iter_entries(reader: BlockReader, root: PBNode) -> Iterator[PBLink]:
@@ -63,26 +55,7 @@ def iter_entries(reader: BlockReader, root: PBNode) -> Iterator[PBLink]:
     Raises:
         HamtError, BlockNotFoundError: as `lookup`, when the walk gets there.
     """
-    top = decode_shard(root)
-    stack = [(iter(top.slots), 0)]
-    while stack:
-        slots, path = stack[-1]
-        for slot, link in slots:
-            if link.name:
-                yield link
-                continue
-            below = path << top.shape.bits | slot
-            shard = _read_shard(reader, link, top.shape, len(stack), below)
-            stack.append((iter(shard.slots), below))
-            break
-        else:
-            stack.pop()
-
-
-def _read_shard(reader: BlockReader, link: PBLink, shape: ShardShape, depth: int, path: int) -> Shard:
-    if link.cid.codec != codecs.DAG_PB:
-        raise HamtError(f"sub-shard '{link.cid}' is not a dag-pb block")
-    return decode_shard(dag_pb.decode(read_block(reader, link.cid)), shape, depth, path)
+    yield from Hamt.load(reader, root)
 
 
 _Child: TypeAlias = "PBLink | _Node"
@@ -239,7 +212,10 @@ class Hamt:
 
     def _read(self, link: PBLink, depth: int, path: int) -> _Node:
         assert self._reader is not None  # without one there are no unread shards
-        return _Node(dict(_read_shard(self._reader, link, self._shape, depth, path).slots), link)
+        if link.cid.codec != codecs.DAG_PB:
+            raise HamtError(f"sub-shard '{link.cid}' is not a dag-pb block")
+        node = dag_pb.decode(read_block(self._reader, link.cid))
+        return _Node(dict(decode_shard(node, self._shape, depth, path).slots), link)
 
     def _shard_of(self, entry: PBLink, name_hash: int, name: bytes, depth: int) -> _Node:
         """Return a shard at level `depth` that holds `entry`, so that `name` can join it."""

@@ -57,9 +57,8 @@ class ShardShape:
 @cache
 def shape_of(fanout: int) -> ShardShape:
     """Return the shape of shards with `fanout` slots."""
+    assert unixfs.is_fanout(fanout)
     bits = fanout.bit_length() - 1
-    assert 8 <= fanout <= unixfs.MAX_FANOUT
-    assert fanout == 1 << bits
     return ShardShape(fanout, bits, len(f"{fanout - 1:X}"), HASH_BITS // bits)
 
 

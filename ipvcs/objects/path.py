@@ -80,14 +80,13 @@ class Resolved:
 
     `cid` is the last block; `remainder` the components that stay inside it (dag-cbor and its like only), known to
     exist, and `value` what they lead to, None without remainder. `link` is the dag-pb link followed last, for its name
-    and size; `trail` is the CID of each node on the way, the root first and `cid` last, shards of directories left out.
+    and size.
     """
 
     cid: Cid
     remainder: tuple[bytes, ...] = ()
     value: Value = None
     link: PBLink | None = None
-    trail: tuple[Cid, ...] = ()
 
 
 def parse_path(text: str) -> Path:
@@ -149,7 +148,6 @@ class _Resolution:
         self._used = 0
         self._nested = 0
         self._link: PBLink | None = None
-        self._trail = [root]
 
     def run(self) -> Resolved:
         while self._used < len(self._path.components):
@@ -160,7 +158,7 @@ class _Resolution:
                 self._step_dag_pb(dag_pb.decode(data), self._path.components[self._used])
             elif (inside := self._step_data_model(codec_registry.decode(self._cid, data))) is not None:
                 return inside
-        return Resolved(self._cid, (), None, self._link, tuple(self._trail))
+        return Resolved(self._cid, link=self._link)
 
     def _step_dag_pb(self, node: PBNode, name: bytes) -> None:
         if is_object_data(node.data):
@@ -209,7 +207,7 @@ class _Resolution:
         start = self._used
         while not isinstance(value, Cid):
             if self._used == len(self._path.components):
-                return Resolved(self._cid, self._path.components[start:], value, self._link, tuple(self._trail))
+                return Resolved(self._cid, self._path.components[start:], value, self._link)
             value = self._child(value, self._path.components[self._used])
             self._used += 1
         used, self._used = self._used - start, start
@@ -235,7 +233,6 @@ class _Resolution:
         self._nested = 0 if used else self._nested + 1
         if self._nested > MAX_NESTED_OBJECTS:
             raise LimitError(f"over {MAX_NESTED_OBJECTS} tags, commits or links inside each other at '{cid}'")
-        self._trail.append(cid)
 
     def _shown(self) -> str:
         return self._path.components[self._used].decode("utf-8", "backslashreplace")

@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 from ipvcs.errors import UsageError
 from ipvcs.multiformats import multihash
 from ipvcs.objects.chunkers.registry import parse_chunker
-from ipvcs.objects.unixfs import MAX_FANOUT
+from ipvcs.objects.unixfs import MAX_FANOUT, is_fanout
 
 HamtEstimate = Literal["links", "block", "disabled"]
 """How a directory's size is estimated before it is sharded: names and CIDs alone, its exact block, or not at all."""
@@ -166,9 +166,8 @@ def _check(options: ImportOptions) -> None:
     _check_range("maximum of links in a directory", options.max_directory_links, 0, None)
     _check_range("sharding threshold", options.hamt_threshold, 0, None)
     _check_range("inline limit", options.inline_limit, 0, multihash.MAX_IDENTITY)
-    fanout = options.hamt_fanout
-    if not (8 <= fanout <= MAX_FANOUT and fanout & (fanout - 1) == 0):
-        raise ImportOptionsError(f"HAMT fanout {fanout} is not a power of two from 8 to {MAX_FANOUT}")
+    if not is_fanout(options.hamt_fanout):
+        raise ImportOptionsError(f"HAMT fanout {options.hamt_fanout} is not a power of two from 8 to {MAX_FANOUT}")
     if options.hamt_estimate not in get_args(HamtEstimate):
         raise ImportOptionsError(
             f"unknown size estimate '{options.hamt_estimate}'", hint=f"one of: {', '.join(get_args(HamtEstimate))}"

@@ -111,11 +111,7 @@ def format_edge(edge: Edge, template: str = "<dst>", *, base: str = "") -> str:
     Raises:
         CidError: v0 CIDs are written in base58btc only.
     """
-    filled = template.replace("<src>", _text(edge.source, base) if "<src>" in template else "")
-    filled = filled.replace("<dst>", _text(edge.target, base) if "<dst>" in template else "")
+    filled = template.replace("<src>", edge.source.encode(base) if "<src>" in template else "")
+    filled = filled.replace("<dst>", edge.target.encode(base) if "<dst>" in template else "")
     # Last, so that a link named '<src>' is not taken for a placeholder.
     return filled.replace("<linkname>", edge.name.decode("utf-8", "surrogateescape"))
-
-
-def _text(cid: Cid, base: str) -> str:
-    return cid.encode(base)

@@ -32,11 +32,6 @@ def data_size(estimate: HamtEstimate, mode: int | None, mtime: Mtime | None) -> 
     return _field_size(len(unixfs.encode(UnixfsData(DataType.DIRECTORY, mode=mode, mtime=mtime))))
 
 
-def block_size(links: Iterable[PBLink], mode: int | None = None, mtime: Mtime | None = None) -> int:
-    """Return the length in bytes of the block of a plain directory with these entries."""
-    return data_size("block", mode, mtime) + sum([link_size(link, "block") for link in links])
-
-
 def fits_plain(
     links: Iterable[PBLink],
     options: ImportOptions,

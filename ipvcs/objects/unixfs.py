@@ -8,12 +8,13 @@ from enum import IntEnum
 from typing import Final
 
 from ipvcs.errors import DecodeError
+from ipvcs.multiformats import multihash
 from ipvcs.objects.protobuf import FIXED32, VARINT, ProtobufError, decode_varint, encode_varint, iter_fields, read_field
 
 MAX_FANOUT: Final = 1024
 """The widest HAMT shard that Kubo reads; wider ones are refused before anything is allocated for them."""
 MODE_MASK: Final = 0o7777
-MURMUR3: Final = 0x22
+MURMUR3: Final = multihash.MURMUR3_X64_64
 """The one hash function of HAMT directories."""
 _NANOS_PER_SECOND: Final = 1_000_000_000
 
@@ -145,9 +146,14 @@ def decode(data: bytes) -> UnixfsData:
         raise UnixfsError(f"bad UnixFS data: {exc}") from exc
     if kind is None:
         raise UnixfsError("UnixFS data without a type")
-    if kind is DataType.HAMT_SHARD and fanout is not None:
-        _check_fanout(fanout)
+    if kind is DataType.HAMT_SHARD and fanout is not None and not is_fanout(fanout):
+        raise UnixfsError(f"HAMT fanout {fanout} is not a power of two from 8 to {MAX_FANOUT}")
     return UnixfsData(kind, payload, filesize, tuple(blocksizes), hash_type, fanout, mode, mtime)
+
+
+def is_fanout(count: int) -> bool:
+    """Tell whether a shard can have `count` slots: a power of two from 8 (a bitfield is bytes) to `MAX_FANOUT`."""
+    return 8 <= count <= MAX_FANOUT and count.bit_count() == 1
 
 
 _PLAIN_DIRECTORY: Final = UnixfsData(DataType.DIRECTORY)
@@ -160,11 +166,6 @@ def _data_type(value: int) -> DataType:
     if value >= len(_TYPES):
         raise UnixfsError(f"unknown UnixFS type {value}")
     return _TYPES[value]
-
-
-def _check_fanout(fanout: int) -> None:
-    if not 8 <= fanout <= MAX_FANOUT or fanout & (fanout - 1):
-        raise UnixfsError(f"HAMT fanout {fanout} is not a power of two from 8 to {MAX_FANOUT}")
 
 
 def _unpack(packed: bytes) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipvcs.errors import UsageError
-from ipvcs.storage.disk import disk_errors, dump_json, write_atomically
+from ipvcs.storage.disk import disk_errors, dump_json, locked_directory, write_atomically
 
 _TYPE_NAMES: Final = {bool: "true or false", str: "a string", int: "a whole number", list: "a list of strings"}
 
@@ -99,9 +99,10 @@ class Config:
     def set(self, key: str, value: Any) -> None:
         """Change one setting, durable on return. Raises ConfigError, or what the disk does."""
         check_value(key, value)
-        values = Config.load(self.path)._values
-        _insert(values, key, value)
-        write_atomically(self.path, dump_json(values))
+        with disk_errors(self.path), locked_directory(self.path.parent):  # two processes may set two keys at once
+            values = Config.load(self.path)._values
+            _insert(values, key, value)
+            write_atomically(self.path, dump_json(values))
         self._values = values
 
     def replace(self, values: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What a disk does to us, in our own errors: full, read-only, not permitted, on a network; and writing a file whole."""
 
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -81,10 +82,24 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise DiskError(f"the index of '{path}' is damaged: {exc}", path, hint="`ipvcs repo verify` says more") from exc
     except lmdb.Error as exc:
         code = next((code for code in _LMDB_ERRNOS if os.strerror(code) in str(exc)), None)
+        if code == errno.EIO and _is_nearly_full(path):  # LMDB's word for a write that the kernel did only in part
+            code = errno.ENOSPC
         raise _translate(code, path, str(exc)) from exc
 
 
 _LMDB_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def _is_nearly_full(path: Path) -> bool:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _LMDB_WRITE
+
+
+_LMDB_WRITE: Final = 1024 * 1024
+"""Bytes: more than LMDB writes in one call, so the disk had less left when a write was cut short."""
 
 
 def _translate(code: int | None, path: Path, reason: str | None) -> IpvcsError:
@@ -124,6 +139,17 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file at `path` by `data`, mode 0600, in the manner of `replacing`."""
     with replacing(path, mode=0o600) as file:
         file.write(data)
+
+
+@contextmanager
+def locked_directory(path: Path) -> Iterator[None]:
+    """Keep other processes out of a block under the same lock, which is on the directory itself and leaves no file."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def sync_directory(path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ipvcs.multiformats import multihash
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import Block, BlockNotFoundError
 from ipvcs.storage.datastore import Datastore
@@ -47,17 +48,17 @@ class EmbeddedBlockstore:
         Raises:
             DamagedSegmentError, DiskError: it is there but can't be read.
         """
-        if cid.is_identity:
-            return cid.digest
         key = cid.multihash
+        if key[0] == multihash.IDENTITY:
+            return cid.digest
         while (found := self._locate(key)) is not None:
-            with disk_errors(self.segments.path):
-                try:
-                    return self.segments.open(found.segment).read(found.offset, found.size)
-                except FileNotFoundError:
-                    # Compacted between the look-up and the open: the index names the new place. If it still names
-                    # this one, the file is really gone.
-                    if self._locate(key) == found:
+            try:
+                return self.segments.open(found.segment).read(found.offset, found.size)
+            except OSError as exc:
+                # A file that is not there was compacted between the look-up and the open, and the index names the new
+                # place. If it still names this one, the file is really gone.
+                if not isinstance(exc, FileNotFoundError) or self._locate(key) == found:
+                    with disk_errors(self.segments.path):
                         raise
         return None
 

@@ -86,6 +86,7 @@ def collect(
         GcRunningError: another process is at it.
         UnreadablePinError: a pinned DAG is damaged; nothing was deleted.
     """
+    home.datastore.env.reader_check()  # a reader that was killed keeps index pages from being used again
     with home.spare_space(), _only_one(home):
         with home.datastore.write() as txn:
             epoch = home.datastore.bump(txn, COUNTER_EPOCH)

@@ -88,10 +88,13 @@ class Home:
 
     @contextmanager
     def spare_space(self) -> Iterator[None]:
-        """Give up the reserve while the block runs, if the disk is nearly full, and take it back after."""
+        """Give up the reserve while the block runs, if the disk is nearly full, and take it back after.
+
+        For what makes room, but writes to do so: removing pins and collecting garbage.
+        """
         reserve = self.path / "reserve"
         free = os.statvfs(self.path)
-        if free.f_bavail * free.f_frsize < _RESERVE_SIZE:
+        if free.f_bavail * free.f_frsize < _RESERVE_SIZE or (free.f_files and not free.f_favail):
             with suppress(OSError):
                 reserve.unlink()
         try:

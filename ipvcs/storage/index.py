@@ -9,7 +9,7 @@ import lmdb
 from ipvcs.multiformats.cid import Cid
 from ipvcs.storage.datastore import COUNTER_EPOCH, COUNTER_LAYOUT, Datastore
 from ipvcs.storage.disk import disk_errors
-from ipvcs.storage.segments import SegmentRow, key_of, section_head
+from ipvcs.storage.segments import SegmentRow, key_of
 
 _LOCATION: Final = struct.Struct(">IQIQ")
 SLICE: Final = 1000
@@ -44,7 +44,8 @@ class Location(NamedTuple):
 
     def section_size(self, key: bytes) -> int:
         """Return how many bytes of its segment the block takes."""
-        return len(section_head(self.cid(key), self.size)) + self.size
+        size = len(self.head) + len(key) + self.size
+        return (size.bit_length() + 6) // 7 + size  # a varint has 7 bits a byte
 
 
 class BlockIndex:
@@ -78,6 +79,12 @@ class BlockIndex:
     def store(self, txn: lmdb.Transaction, key: bytes, location: Location) -> None:
         """Write an entry."""
         txn.put(key, location.pack(), db=self.datastore.blocks)
+
+    def add(self, txn: lmdb.Transaction, key: bytes, location: Location, epoch: int) -> bool:
+        """Write a new entry, relied on in `epoch`; where there is one already, stamp that and return False."""
+        segment, offset, size, _epoch, head = location
+        value = _LOCATION.pack(segment, offset, size, epoch) + head
+        return txn.put(key, value, overwrite=False, db=self.datastore.blocks) or not self.stamp(txn, key, epoch)
 
     def stamp(self, txn: lmdb.Transaction, key: bytes, epoch: int) -> bool:
         """Note that a writer relies on the block in `epoch`; False when it is not there."""

@@ -12,6 +12,7 @@ from threading import RLock
 from typing import Final
 
 from ipvcs.errors import IpvcsError, LocalProtocolError
+from ipvcs.multiformats import multihash
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import Block
 from ipvcs.storage.datastore import COUNTER_EPOCH, COUNTER_SEGMENT
@@ -33,6 +34,8 @@ WRITE_SIZE: Final = 4 * 1024 * 1024
 FLUSH_SIZE: Final = 64 * 1024 * 1024
 FLUSH_COUNT: Final = 20_000
 """A session flushes by itself at this many bytes or blocks: bounds its memory, and what an interrupt loses."""
+_OVERHEAD: Final = 40
+"""Bytes that frame a block in its segment, about; so that many empty blocks are a write, too."""
 _CANDIDATES: Final = 16
 """How many of the newest segments a session tries to go on with before it makes one."""
 
@@ -49,9 +52,8 @@ class WriteSession:
         self._read = read
         self._lock = RLock()
         self._appender: SegmentAppender | None = None
-        self._buffer: list[bytes] = []
-        self._buffered = 0
         self._unwritten: dict[bytes, Block] = {}
+        self._unwritten_size = 0
         self._pending: dict[bytes, Location] = {}
         self._pending_size = 0
         self._relied: dict[bytes, Block] = {}
@@ -61,24 +63,19 @@ class WriteSession:
 
     def put(self, block: Block) -> None:
         """Take one block. Others may see it, and it is durable, after `flush` at the latest."""
-        cid = block.cid
-        if cid.is_identity:
+        key = block.cid.multihash
+        if key[0] == multihash.IDENTITY:
             return
-        key = cid.multihash
         with self._lock:
             self._check_open()
-            if self._holds(key):
+            if key in self._unwritten or key in self._pending or key in self._relied:
                 return
-            found, _layout = self._index.locate(key)
-            if found is None:
-                self._queue(key, block)
-            elif found.epoch < self._lease.epoch:
-                self._relied[key] = block
-                self._pending_size += len(block.data)
-            if self._buffered >= WRITE_SIZE:
+            self._unwritten[key] = block
+            self._unwritten_size += len(block.data) + _OVERHEAD
+            if self._unwritten_size >= WRITE_SIZE:
                 self._write()
-            if self._pending_size >= FLUSH_SIZE or len(self._pending) + len(self._relied) >= FLUSH_COUNT:
-                self.flush()
+                if self._pending_size >= FLUSH_SIZE or len(self._pending) + len(self._relied) >= FLUSH_COUNT:
+                    self.flush()
 
     def get(self, cid: Cid) -> bytes:
         """Return a block of the store or of this session, flushed or not. Raises BlockNotFoundError."""
@@ -105,12 +102,11 @@ class WriteSession:
         """Return when everything put so far is durable and visible to every process."""
         with self._lock, self._failing():
             self._check_open()
-            while self._buffer or self._pending or self._relied:
+            while self._unwritten or self._pending or self._relied:
                 self._write()
                 if self._pending:
                     self._segment().sync()
-                for block in self._commit():
-                    self._queue(block.cid.multihash, block)
+                self._unwritten = {block.cid.multihash: block for block in self._commit()}
             self.flushes += 1
             if self._appender is not None and self._appender.length >= SEGMENT_SIZE:
                 self._appender.close()
@@ -155,30 +151,41 @@ class WriteSession:
     def _holds(self, key: bytes) -> bool:
         return key in self._unwritten or key in self._pending or key in self._relied
 
-    def _queue(self, key: bytes, block: Block) -> None:
-        self._buffer += (section_head(block.cid, len(block.data)), block.data)
-        self._buffered += len(block.data) + 40
-        self._unwritten[key] = block
-        self._pending_size += len(block.data)
-
     def _write(self) -> None:
-        """Move the buffer to the segment; its blocks are then pending: written, not yet named."""
-        if not self._buffer:
-            return
-        with self._failing():
-            segment = self._segment()
-            position = segment.length
-            segment.append(self._buffer)
-        sections = zip(self._buffer[::2], self._unwritten.items(), strict=True)
-        for head, (key, block) in sections:
-            cid_head = block.cid.raw[: len(block.cid.raw) - len(key)]
-            size = len(block.data)
-            self._pending[key] = Location(segment.segment, position + len(head), size, 0, cid_head)
-            position += len(head) + size
-        assert position == segment.length
-        self._buffer.clear()
-        self._buffered = 0
+        """Sort what was put: the new goes to the segment and is pending, written but not yet named; the rest is relied
+        on, unless a writer already does so in an epoch that protects it.
+        """
+        new = self._sort_unwritten()
+        if new:
+            sections: list[bytes] = []
+            with self._failing():
+                segment = self._segment()
+                position = segment.length
+                for key, block in new:
+                    raw, data = block.cid.raw, block.data
+                    head = section_head(block.cid, len(data))
+                    sections += (head, data)
+                    where = Location(segment.segment, position + len(head), len(data), 0, raw[: len(raw) - len(key)])
+                    self._pending[key] = where
+                    self._pending_size += len(data)
+                    position += len(head) + len(data)
+                segment.append(sections)
+            assert position == segment.length
         self._unwritten.clear()
+        self._unwritten_size = 0
+
+    def _sort_unwritten(self) -> list[tuple[bytes, Block]]:
+        """Return what is new; note what is there already, but would not outlast the next collection."""
+        new: list[tuple[bytes, Block]] = []
+        with self._index.datastore.read() as txn:
+            for key, block in self._unwritten.items():
+                found = self._index.find(txn, key)
+                if found is None:
+                    new.append((key, block))
+                elif found.epoch < self._lease.epoch:
+                    self._relied[key] = block
+                    self._pending_size += len(block.data)
+        return new
 
     def _commit(self) -> list[Block]:
         """Name what is pending and stamp what is relied on, in one transaction; return relied-on blocks now gone."""
@@ -188,9 +195,8 @@ class WriteSession:
             gone = [block for key, block in sorted(self._relied.items()) if not index.stamp(txn, key, epoch)]
             live = 0
             for key in sorted(self._pending):  # in key order: neighbours share index pages
-                if not index.stamp(txn, key, epoch):
-                    where = self._pending[key]._replace(epoch=epoch)
-                    index.store(txn, key, where)
+                where = self._pending[key]
+                if index.add(txn, key, where, epoch):
                     live += where.section_size(key)
             if self._appender is not None:
                 index.adjust(txn, self._appender.segment, live=live, length=self._appender.length)

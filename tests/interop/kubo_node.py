@@ -20,19 +20,18 @@ from typing import Any, NoReturn, TextIO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ipvcs.multiformats.peer_id import PeerId
 from tests.interop import netns
 from tests.interop.kubo_library import KuboLibrary
 
 _STARTED = 1  # what CreateRepo and RunNode return when all is well; the other functions return 0
 _SHUTDOWN_SECONDS = 5.0
-_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _ED25519_PUBLIC_KEY = b"\x08\x01\x12\x20"  # libp2p's PublicKey protobuf: type 1 (Ed25519), 32 bytes of data
 _ED25519_PRIVATE_KEY = b"\x08\x01\x12\x40"  # PrivateKey: type 1, 64 bytes: seed and public key
-_IDENTITY_MULTIHASH = b"\x00\x24"  # identity, 36 bytes
 
 
 def ed25519_identity() -> dict[str, str]:
-    """Return the `Identity` of Kubo's config for a new Ed25519 key.
+    """Return the `Identity` of Kubo's config for a new Ed25519 key. Kubo checks that the id is the key's.
 
     Spec: https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md
     """
@@ -40,17 +39,9 @@ def ed25519_identity() -> dict[str, str]:
     public = key.public_key().public_bytes_raw()
     private = key.private_bytes_raw() + public
     return {
-        "PeerID": _base58(_IDENTITY_MULTIHASH + _ED25519_PUBLIC_KEY + public),
+        "PeerID": str(PeerId.from_public_key(_ED25519_PUBLIC_KEY + public)),
         "PrivKey": base64.b64encode(_ED25519_PRIVATE_KEY + private).decode(),
     }
-
-
-def _base58(data: bytes) -> str:
-    number, digits = int.from_bytes(data, "big"), ""
-    while number:
-        number, digit = divmod(number, 58)
-        digits = _BASE58[digit] + digits
-    return "1" * (len(data) - len(data.lstrip(b"\0"))) + digits
 
 
 def configure(config: dict[str, Any], options: argparse.Namespace) -> None:

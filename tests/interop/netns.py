@@ -110,11 +110,8 @@ def _unshare(flags: int) -> None:
 def _drop_capabilities() -> None:
     """Give up the powers that come with a new user namespace, so that file permissions still bind this process."""
     libc = ctypes.CDLL(None, use_errno=True)
-    header, none = (
-        struct.pack("Ii", _CAPABILITY_VERSION_3, 0),
-        bytes(24),
-    )  # two sets of effective, permitted, inheritable
-    if libc.capset(header, none) != 0:
+    none = bytes(24)  # two sets of effective, permitted, inheritable
+    if libc.capset(struct.pack("Ii", _CAPABILITY_VERSION_3, 0), none) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"capset: {os.strerror(code)}")
 

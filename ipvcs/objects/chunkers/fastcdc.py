@@ -9,7 +9,7 @@ A maximum of four times the average is practically never what makes the cut, whi
 since over 128 MiB of random data with 40 insertions it stored a sixth less anew than level 1; level 3 hardly less.
 
 Spec: W. Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based Storage Systems", IEEE
-TPDS 31(9), 2020; parameters, masks and Gear table in docs/formats.md.
+TPDS 31(9), 2020; parameters, masks and Gear table in docs/chunkers.md.
 """
 
 from collections.abc import Iterator

@@ -1,10 +1,11 @@
 import math
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import libipld
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ipvcs.errors import IpvcsError
@@ -18,6 +19,7 @@ from tests.unit.objects import codec_fixtures
 from tests.unit.objects.values import values
 
 CID = Cid.parse("bafyreidj5idub6mapiupjwjsyyxhyhedxycv4vihfsicm2vt46o7morwlm")
+NEGATIVE_ZERO = b"\xfb" + struct.pack(">d", -0.0)
 
 
 @pytest.mark.parametrize(("name", "block"), codec_fixtures.load_of("dag-cbor"))
@@ -55,13 +57,12 @@ def test_a_value_comes_back_and_its_bytes_too(value: Value) -> None:
 
 
 @given(values())
-def test_libipld_writes_the_same_bytes_and_reads_the_same_value(value: Value) -> None:
+def test_libipld_reads_the_same_value_and_writes_the_same_bytes(value: Value) -> None:
     encoded = dag_cbor.encode(value)
-    theirs = libipld.decode_dag_cbor(encoded)
-    assert theirs == as_libipld(value)
-    assert dag_cbor.decode(libipld.encode_dag_cbor(theirs)) == dag_cbor.decode(
-        libipld.encode_dag_cbor(as_libipld(value))
-    )
+    assume(NEGATIVE_ZERO not in encoded)  # it refuses to read it and writes it as 0.0; the specification allows it
+    assert libipld.decode_dag_cbor(encoded) == as_libipld(value)
+    assume(not any(raw[:1] in (b"\x01", b"\x12") for raw in byte_strings(value)))  # it takes those of a CID for a link
+    assert libipld.encode_dag_cbor(as_libipld(value)) == encoded
 
 
 @given(values(), st.floats(0, 1, exclude_max=True))
@@ -182,7 +183,7 @@ def test_what_the_data_model_lacks_does_not_encode(value: Any) -> None:
 
 
 def test_the_sign_of_zero_survives() -> None:
-    assert dag_cbor.encode(-0.0) == b"\xfb" + struct.pack(">d", -0.0)
+    assert dag_cbor.encode(-0.0) == NEGATIVE_ZERO
     assert math.copysign(1, float(str(dag_cbor.decode(dag_cbor.encode(-0.0))))) == -1
 
 
@@ -191,6 +192,15 @@ def test_an_error_names_the_byte_and_is_expected() -> None:
         dag_cbor.decode(b"\x82\x01\xf7")
     assert isinstance(caught.value, DagCborError)
     assert caught.value.offset == 2
+
+
+def byte_strings(value: Value) -> Iterator[bytes]:
+    """Yield every byte string in `value`."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from byte_strings(item)
 
 
 def as_libipld(value: Value) -> Any:

@@ -85,7 +85,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         assert self.built == fresh
 
 
-DirectoryMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+DirectoryMachine.TestCase.settings = settings(stateful_step_count=10)
 TestDirectoryMachine = DirectoryMachine.TestCase
 
 

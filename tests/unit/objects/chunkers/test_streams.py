@@ -14,7 +14,7 @@ _MIB = 1024 * 1024
 
 
 def _is_slow(vector: dict[str, Any]) -> bool:
-    return "chacha20" not in vector["input"] and vector["input"]["size"] > 6 * _MIB
+    return "chacha20" not in vector["input"] and vector["input"]["size"] > 4 * _MIB
 
 
 @pytest.mark.parametrize(

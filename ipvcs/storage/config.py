@@ -36,6 +36,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     "Datastore.Sync": Setting(
         bool, True, "wait for the disk before reporting a block as stored; off, a crash of the machine may lose data"
     ),
+    "Datastore.HashOnRead": Setting(
+        bool, True, "check each block against its CID when it is read; off, `repo verify` alone finds what rots"
+    ),
     "Import.Profile": Setting(str, "unixfs-v1-2025", "the profile of `put` when none is named"),
     "Import.CidVersion": _import_setting(int, "--cid-version"),
     "Import.UnixFSRawLeaves": _import_setting(bool, "--raw-leaves"),

@@ -21,7 +21,7 @@ from typing import Final, cast
 import lmdb
 
 from ipvcs.errors import LocalProtocolError
-from ipvcs.storage.disk import disk_errors
+from ipvcs.storage.disk import DiskError, disk_errors
 
 _MAP_SIZE: Final = 1 << 40
 """Bytes of address space, not of disk: 1 TiB indexes ten billion blocks. Halved while the kernel refuses it."""
@@ -37,24 +37,48 @@ COUNTER_SEGMENT: Final = b"segment"
 COUNTER_LAYOUT: Final = b"layout"
 """Counts removals of segment files, so that other processes know to let go of them."""
 
+_MADE: Final = b"made"
+"""A key that only the making of a home writes: an environment without it is not the one that the home was made with."""
+
 _open: dict[str, "Datastore"] = {}
 _open_lock = threading.Lock()
+
+
+class IndexLostError(DiskError):
+    """The home's index is missing or empty. To go on with a new one would make garbage of every block."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"the index of the home, '{path}', is missing or empty",
+            path,
+            hint="restore it from a backup; or make a new home and `ipvcs dag import` the files in 'blocks' into it, "
+            "each of which is a CAR, and pin what you want to keep",
+        )
 
 
 class Datastore:
     """A shared LMDB environment. Get one from `open_datastore`, give it back with `close`."""
 
-    def __init__(self, path: Path, *, sync: bool) -> None:
+    def __init__(self, path: Path, *, sync: bool, make: bool) -> None:
         self.path = path
         self.sync = sync
         self._users = 0
         with disk_errors(path):
+            data = path / "data.mdb"
+            if not make and not (data.exists() and data.stat().st_size):
+                raise IndexLostError(path)
             _reserve(path / _LOCK_FILE)  # first: see above
             self.env = _open_environment(path, sync)
             self.env.reader_check()  # slots of processes that were killed
             self.blocks, self.segments, self.pins, self.memos, self.memo_cids, self.meta = (
                 self.env.open_db(name.encode(), dupsort=name == "memo_cids") for name in _DATABASES
             )
+            with self.env.begin(write=make) as txn:
+                if make:
+                    txn.put(_MADE, b"1", db=self.meta)
+                elif txn.get(_MADE, db=self.meta) is None:
+                    self.env.close()
+                    raise IndexLostError(path)
 
     @contextmanager
     def read(self) -> Iterator[lmdb.Transaction]:
@@ -92,6 +116,12 @@ class Datastore:
         txn.put(name, value.to_bytes(8, "big"), db=self.meta)
         return value
 
+    def sync_now(self) -> None:
+        """Return when all that was committed is durable, which with `sync` it is anyway."""
+        if not self.sync:
+            with disk_errors(self.path):
+                self.env.sync(True)
+
     def close(self) -> None:
         """Give the environment back; the last user in the process closes it."""
         with _open_lock:
@@ -101,12 +131,14 @@ class Datastore:
                 self.env.close()
 
 
-def open_datastore(path: Path, *, sync: bool = True) -> Datastore:
+def open_datastore(path: Path, *, sync: bool = True, make: bool = False) -> Datastore:
     """Open the environment in directory `path`, which exists, or share the one this process has open.
 
     `sync` False trades durability for speed: a crash of the machine (not of the process) may then damage the index.
+    `make` is for the making of a home alone: it makes the environment where there is none.
 
     Raises:
+        IndexLostError: there is none, and it is not to be made.
         DiskError: full, read-only, not permitted, or damaged.
     """
     path = path.resolve()
@@ -114,7 +146,7 @@ def open_datastore(path: Path, *, sync: bool = True) -> Datastore:
     with _open_lock:
         store = _open.get(key)
         if store is None:
-            store = _open[key] = Datastore(path, sync=sync)
+            store = _open[key] = Datastore(path, sync=sync, make=make)
         store._users += 1
         return store
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ipvcs.errors import IntegrityError
 from ipvcs.multiformats import multihash
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import Block, BlockNotFoundError
@@ -24,16 +25,28 @@ from ipvcs.storage.segments import SegmentDirectory
 from ipvcs.storage.session import WriteSession
 
 
+class DamagedBlockError(IntegrityError):
+    """A block on the disk is not what was stored."""
+
+    def __init__(self, cid: Cid, where: Location) -> None:
+        super().__init__(
+            f"block '{cid}' is damaged: its bytes in segment {where.segment:08x}.car at {where.offset} are not its own",
+            hint="put or import it again: a damaged copy is replaced; `ipvcs repo verify` finds all of them",
+        )
+        self.cid = cid
+
+
 class EmbeddedBlockstore:
     """Blocks in `directory`, indexed in `datastore`; any number of processes and threads at once.
 
-    `leases` is the directory of the writers' leases.
+    `leases` is the directory of the writers' leases. `hash_on_read` checks each block against its CID when it is read.
     """
 
-    def __init__(self, directory: Path, datastore: Datastore, leases: Path) -> None:
+    def __init__(self, directory: Path, datastore: Datastore, leases: Path, *, hash_on_read: bool = True) -> None:
         self.index = BlockIndex(datastore)
         self.segments = SegmentDirectory(directory)
         self.leases = leases
+        self.hash_on_read = hash_on_read
         self._layout = -1
 
     def get(self, cid: Cid) -> bytes:
@@ -46,20 +59,24 @@ class EmbeddedBlockstore:
         """Return the block's bytes, None when absent.
 
         Raises:
-            DamagedSegmentError, DiskError: it is there but can't be read.
+            DamagedBlockError, DamagedSegmentError, DiskError: it is there but damaged, or can't be read.
         """
         key = cid.multihash
         if key[0] == multihash.IDENTITY:
             return cid.digest
         while (found := self._locate(key)) is not None:
             try:
-                return self.segments.open(found.segment).read(found.offset, found.size)
+                data = self.segments.open(found.segment).read(found.offset, found.size)
             except OSError as exc:
                 # A file that is not there was compacted between the look-up and the open, and the index names the new
                 # place. If it still names this one, the file is really gone.
                 if not isinstance(exc, FileNotFoundError) or self._locate(key) == found:
                     with disk_errors(self.segments.path):
                         raise
+            else:
+                if self.hash_on_read and not multihash.verify(data, key):
+                    raise DamagedBlockError(cid, found)
+                return data
         return None
 
     def has(self, cid: Cid) -> bool:

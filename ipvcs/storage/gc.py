@@ -6,7 +6,7 @@ only then reads the pins. A block that is unmarked and was not relied on since t
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +27,7 @@ from ipvcs.storage.segments import (
     SegmentAppender,
     SegmentFile,
     SegmentRow,
+    is_unused,
     iter_sections,
     key_of,
     section_head,
@@ -35,6 +36,7 @@ from ipvcs.storage.segments import (
 _WORTH_COMPACTING: Final = 0.5
 """A segment is rewritten when less than this part of it is live: at most half the disk is waste, and each byte is
 copied at most once for each byte freed."""
+NOT_FOUND: Final = "not found"
 _COPY_SIZE: Final = 4 * 1024 * 1024
 _COPY_COUNT: Final = 20_000
 """Bytes copied by one write of a compaction, and blocks renamed by one transaction: bounds its memory."""
@@ -172,9 +174,12 @@ def _drop_dead(home: Home) -> None:
             if appender is not None:
                 _drop(home, appender)
     with home.datastore.write() as txn:  # no segment is being made while we hold the write transaction
+        made = home.datastore.counter(txn, COUNTER_SEGMENT)
         for number in segments.iter_ids():
-            if txn.get(key_of(number), db=home.datastore.segments) is None:
-                segments.path_of(number).unlink(missing_ok=True)
+            path = segments.path_of(number)
+            # Either its row was deleted and we were interrupted, or it was being made. Anything else is not ours.
+            if txn.get(key_of(number), db=home.datastore.segments) is None and (number <= made or is_unused(path)):
+                path.unlink(missing_ok=True)
 
 
 def _drop(home: Home, appender: SegmentAppender) -> bool:
@@ -187,6 +192,7 @@ def _drop(home: Home, appender: SegmentAppender) -> bool:
                 return False
             txn.delete(key_of(appender.segment), db=datastore.segments)
             datastore.bump(txn, COUNTER_LAYOUT)
+        datastore.sync_now()
         appender.remove()
         return True
     finally:
@@ -285,6 +291,52 @@ def _name_copies(home: Home, number: int, moved: list[tuple[bytes, Location]], t
             copied += found.section_size(key)
         index.adjust(txn, number, live=-copied)
         index.adjust(txn, target.segment, live=copied, length=target.length)
+
+
+def remove(home: Home, cids: Iterable[Cid]) -> list[tuple[Cid, str]]:
+    """Delete blocks, but none that a pin reaches or a writer relies on; return each with why it was kept, "" if not.
+
+    It is a collection of these blocks alone, and as safe beside writers. A block that is not there was "not found".
+
+    Raises:
+        GcRunningError, UnreadablePinError: as `collect`.
+    """
+    wanted = list(cids)
+    index = home.blocks.index
+    with home.spare_space(), _only_one(home):
+        with home.datastore.write() as txn:
+            epoch = home.datastore.bump(txn, COUNTER_EPOCH)
+        with disk_errors(home.blocks.leases):
+            limit = oldest_epoch(home.blocks.leases, default=epoch)
+        keepers = _keepers(home, {cid.multihash for cid in wanted})
+        found: list[tuple[Cid, str]] = []
+        with home.datastore.write() as txn:
+            for cid in wanted:
+                key = cid.multihash
+                why = keepers.get(key, "")
+                if not why and index.find(txn, key) is None:
+                    why = NOT_FOUND
+                elif not why and index.delete(txn, key, unless=lambda location: location.epoch >= limit) is None:
+                    why = "a command that is running relies on it"
+                found.append((cid, why))
+    return found
+
+
+def _keepers(home: Home, wanted: set[bytes]) -> dict[bytes, str]:
+    """Return which of the blocks pins keep, by multihash, and how."""
+    kept: dict[bytes, str] = {}
+    marks = Marks()
+    for pin in sorted(home.pins.iter_pins(), key=lambda pin: not pin.complete):
+        if pin.cid.multihash in wanted:
+            kept[pin.cid.multihash] = f"it is pinned ({pin.mode})"
+        if pin.mode is PinMode.RECURSIVE:
+            try:
+                marks.add_closure(home.blocks, pin.cid, complete=pin.complete)
+            except IpvcsError as exc:
+                raise UnreadablePinError(pin, exc) from exc
+            for key in wanted & marks.keys:
+                kept.setdefault(key, f"it is pinned through '{pin.cid}'")
+    return kept
 
 
 def cleanup_temporary(home: Home) -> None:

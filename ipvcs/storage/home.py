@@ -77,7 +77,9 @@ class Home:
         self.path = path
         self.config = config
         self.datastore = datastore
-        self.blocks = EmbeddedBlockstore(path / "blocks", datastore, path / "leases")
+        self.blocks = EmbeddedBlockstore(
+            path / "blocks", datastore, path / "leases", hash_on_read=config.get("Datastore.HashOnRead")
+        )
         self.pins = Pins(datastore)
         self.memos = Memos(datastore)
 
@@ -138,7 +140,7 @@ def open_home(path: Path) -> Home:
 
 
 def _make_home(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_directory(path)
     if kind := network_filesystem(path):
         raise NetworkFilesystemError(path, kind)
     if not all(_LEFT_BEHIND.fullmatch(entry.name) for entry in path.iterdir()):
@@ -157,11 +159,20 @@ def _make_home(path: Path) -> None:
         _make_reserve(path / "reserve")
         if not (path / "config").exists():
             write_atomically(path / "config", b"{}\n")
-        open_datastore(path / "datastore").close()
+        open_datastore(path / "datastore", make=True).close()
+        for name in _DIRECTORIES:
+            sync_directory(path / name)
         write_atomically(path / "version", f"{VERSION}\n".encode())
-        sync_directory(path.parent)
     finally:
         os.close(lock)
+
+
+def _make_directory(path: Path) -> None:
+    """Make the directory and those above it that are missing, their names durable."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in missing:
+        sync_directory(each.parent)
 
 
 def _read_version(path: Path) -> str:

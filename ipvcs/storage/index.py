@@ -86,6 +86,15 @@ class BlockIndex:
         value = _LOCATION.pack(segment, offset, size, epoch) + head
         return txn.put(key, value, overwrite=False, db=self.datastore.blocks) or not self.stamp(txn, key, epoch)
 
+    def replace(self, txn: lmdb.Transaction, key: bytes, bad: Location, location: Location, epoch: int) -> bool:
+        """Write an entry in the place of `bad`, if that is what is there still; tell whether it was."""
+        found = self.find(txn, key)
+        if found is None or (found.segment, found.offset) != (bad.segment, bad.offset):
+            return False
+        self.adjust(txn, found.segment, live=-found.section_size(key))
+        self.store(txn, key, location._replace(epoch=epoch))
+        return True
+
     def stamp(self, txn: lmdb.Transaction, key: bytes, epoch: int) -> bool:
         """Note that a writer relies on the block in `epoch`; False when it is not there."""
         found = self.find(txn, key)

@@ -26,6 +26,7 @@ class Lease:
     def __init__(self, fd: int, path: Path, epoch: int) -> None:
         self._fd = fd
         self._path = path
+        self._process = os.getpid()
         self.epoch = epoch
 
     @classmethod
@@ -51,10 +52,14 @@ class Lease:
             os.close(fd)
 
     def release(self) -> None:
-        """End the lease; what it protected must be pinned by now."""
+        """End the lease; what it protected must be pinned by now.
+
+        In a forked child it stays the parent's: only the child's descriptor is closed.
+        """
         if self._fd >= 0:
-            with suppress(FileNotFoundError):
-                self._path.unlink()
+            if os.getpid() == self._process:
+                with suppress(FileNotFoundError):
+                    self._path.unlink()
             os.close(self._fd)
             self._fd = -1
 

@@ -6,7 +6,7 @@ add or remove, however large the DAG.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -126,6 +126,8 @@ class Pins:
         value = txn.get(pin.cid.raw, db=self._store.pins)
         if value is not None and pin.mode is PinMode.DIRECT and _unpack(pin.cid, value).mode is PinMode.RECURSIVE:
             raise PinConflictError(pin.cid, "already pinned recursively", "a recursive pin keeps the block too")
+        if value is not None and not pin.name:  # to pin again what has a name does not take the name away
+            pin = replace(pin, name=_unpack(pin.cid, value).name)
         txn.put(pin.cid.raw, _pack(pin), db=self._store.pins)
 
 

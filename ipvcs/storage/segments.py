@@ -35,10 +35,21 @@ class DamagedSegmentError(IntegrityError):
     def __init__(self, path: Path, offset: int, reason: str) -> None:
         super().__init__(
             f"segment '{path.name}' is damaged at byte {offset}: {reason}",
-            hint="`ipvcs repo verify` lists what is lost; put or fetch those blocks again",
+            hint="`ipvcs repo verify` lists what is lost; put or import it again",
         )
         self.path = path
         self.offset = offset
+
+
+class UnknownSegmentError(IntegrityError):
+    """There is a segment with blocks in it that the index does not know: it is older than the segments."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"segment '{path.name}' holds blocks, but the index does not know it",
+            hint="was an old copy of 'datastore' put back? move the file away and `ipvcs dag import` it",
+        )
+        self.path = path
 
 
 class SegmentRow(NamedTuple):
@@ -83,8 +94,13 @@ class SegmentFile:
         self.fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor; whoever still reads through it gets an error."""
         if self.fd >= 0:
             os.close(self.fd)
+            self.fd = -1
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset`.
@@ -151,8 +167,13 @@ class SegmentAppender:
         """Make a new segment, its name and header durable. The caller's transaction counts `segment` as used.
 
         A file of that number is the remains of such a transaction that did not commit: it is replaced.
+
+        Raises:
+            UnknownSegmentError: it is not, for blocks are in it.
         """
         path = directory.path_of(segment)
+        if not is_unused(path):
+            raise UnknownSegmentError(path)
         path.unlink(missing_ok=True)
         file = SegmentFile(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,8 +226,13 @@ class SegmentAppender:
         self._file.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the segment."""
-        fcntl.flock(self._file.fd, fcntl.LOCK_UN)
+        """Let go of the segment. The lock ends with the last descriptor: a forked child's `close` leaves ours alone."""
+        self._file.close()
+
+
+def is_unused(path: Path) -> bool:
+    """Tell whether a segment file is missing or holds nothing: blocks follow only when the index knows the segment."""
+    return not path.exists() or path.stat().st_size <= len(HEADER)
 
 
 def iter_sections(file: SegmentFile, length: int) -> Iterator[tuple[Cid, int, int]]:

@@ -57,6 +57,9 @@ class WriteSession:
         self._pending: dict[bytes, Location] = {}
         self._pending_size = 0
         self._relied: dict[bytes, Block] = {}
+        self._damaged: dict[
+            bytes, Location
+        ] = {}  # copies that are not what they should be; pending blocks replace them
         self._closed = False
         self._failure: IpvcsError | None = None
         self.flushes = 0  # how many flushes have ended: what was put before the last one began is durable
@@ -182,10 +185,24 @@ class WriteSession:
                 found = self._index.find(txn, key)
                 if found is None:
                     new.append((key, block))
+                elif not self._is_intact(found, block.data):
+                    self._damaged[key] = found
+                    new.append((key, block))
                 elif found.epoch < self._lease.epoch:
                     self._relied[key] = block
                     self._pending_size += len(block.data)
         return new
+
+    def _is_intact(self, found: Location, data: bytes) -> bool:
+        """Tell whether the copy that is there holds `data`: what is reported as stored must be there."""
+        if found.size != len(data):
+            return False
+        try:
+            return self._segments.open(found.segment).read(found.offset, found.size) == data
+        except DamagedSegmentError:
+            return False
+        except FileNotFoundError:
+            return True  # compacted since we looked: `_commit` looks again
 
     def _commit(self) -> list[Block]:
         """Name what is pending and stamp what is relied on, in one transaction; return relied-on blocks now gone."""
@@ -195,12 +212,15 @@ class WriteSession:
             gone = [block for key, block in sorted(self._relied.items()) if not index.stamp(txn, key, epoch)]
             live = 0
             for key in sorted(self._pending):  # in key order: neighbours share index pages
-                where = self._pending[key]
-                if index.add(txn, key, where, epoch):
+                where, bad = self._pending[key], self._damaged.get(key)
+                if (bad is not None and index.replace(txn, key, bad, where, epoch)) or index.add(
+                    txn, key, where, epoch
+                ):
                     live += where.section_size(key)
             if self._appender is not None:
                 index.adjust(txn, self._appender.segment, live=live, length=self._appender.length)
         self._pending.clear()
+        self._damaged.clear()
         self._relied.clear()
         self._pending_size = 0
         return gone

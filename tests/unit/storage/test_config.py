@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_missing_file_is_all_defaults(path: Path) -> None:
     config = Config.load(path)
     assert {name: config.get(name) for name in SETTINGS} == {name: one.default for name, one in SETTINGS.items()}
-    assert config.show()["Datastore"] == {"Sync": True}
+    assert config.show()["Datastore"] == {"Sync": True, "HashOnRead": True}
     assert config.get("Addresses") == {"Swarm": SETTINGS["Addresses.Swarm"].default}
 
 

@@ -21,16 +21,16 @@ CHECKOUT = Path(__file__).parents[3]
 
 
 def test_an_environment_is_shared_inside_a_process_and_closed_by_its_last_user(tmp_path: Path) -> None:
-    first = open_datastore(tmp_path)
+    first = open_datastore(tmp_path, make=True)
     (tmp_path / "x").mkdir()
-    second = open_datastore(tmp_path / "x" / "..")
+    second = open_datastore(tmp_path / "x" / "..", make=True)
 
     assert first is second
     first.close()
     with second.write() as txn:
         second.bump(txn, COUNTER_EPOCH)
     second.close()
-    third = open_datastore(tmp_path)
+    third = open_datastore(tmp_path, make=True)
     assert third is not first
     with third.read() as txn:
         assert third.counter(txn, COUNTER_EPOCH) == 1
@@ -43,7 +43,7 @@ def test_threads_that_open_at_once_get_one_environment(tmp_path: Path) -> None:
 
     def open_it() -> None:
         start.wait()
-        found.append(open_datastore(tmp_path))
+        found.append(open_datastore(tmp_path, make=True))
 
     threads = [threading.Thread(target=open_it) for _ in range(8)]
     for thread in threads:
@@ -58,10 +58,10 @@ def test_threads_that_open_at_once_get_one_environment(tmp_path: Path) -> None:
 
 def test_two_processes_never_write_at_once(tmp_path: Path) -> None:
     """Opening in one process must not unlock the environment of another: see the note on `lock.mdb`."""
-    store = open_datastore(tmp_path)
+    store = open_datastore(tmp_path, make=True)
     code = (
         "import sys, pathlib, time; from ipvcs.storage.datastore import open_datastore;"
-        "store = open_datastore(pathlib.Path(sys.argv[1])); print('open', flush=True)\n"
+        "store = open_datastore(pathlib.Path(sys.argv[1]), make=True); print('open', flush=True)\n"
         "with store.write() as txn: print('writing', flush=True)"
     )
     with subprocess.Popen(
@@ -81,7 +81,7 @@ def test_two_processes_never_write_at_once(tmp_path: Path) -> None:
 
 def test_the_lock_file_has_its_disk_space_from_the_start(tmp_path: Path) -> None:
     """A write to a hole in a mapped file on a full disk is a SIGBUS."""
-    store = open_datastore(tmp_path)
+    store = open_datastore(tmp_path, make=True)
     lock = (tmp_path / "lock.mdb").stat()
 
     assert lock.st_blocks * 512 >= lock.st_size >= 64 * 1024
@@ -90,7 +90,7 @@ def test_the_lock_file_has_its_disk_space_from_the_start(tmp_path: Path) -> None
 
 
 def test_a_forked_child_opens_its_own_and_the_parents_refuses(tmp_path: Path) -> None:
-    store = open_datastore(tmp_path)
+    store = open_datastore(tmp_path, make=True)
     with store.write() as txn:
         store.bump(txn, COUNTER_EPOCH)
 
@@ -99,7 +99,7 @@ def test_a_forked_child_opens_its_own_and_the_parents_refuses(tmp_path: Path) ->
             pass
         with pytest.raises(LocalProtocolError), store.write():
             pass
-        own = open_datastore(tmp_path)
+        own = open_datastore(tmp_path, make=True)
         assert own is not store
         with own.write() as txn:
             assert own.bump(txn, COUNTER_EPOCH) == 2
@@ -132,12 +132,12 @@ def run_in_fork(act: Callable[[], object]) -> int:
 
 
 def test_a_fork_during_a_write_leaves_the_lock_with_the_parent(tmp_path: Path) -> None:
-    store = open_datastore(tmp_path)
+    store = open_datastore(tmp_path, make=True)
 
     def write_too() -> None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(1)
-        with open_datastore(tmp_path).write():
+        with open_datastore(tmp_path, make=True).write():
             pass
 
     with store.write() as txn:
@@ -151,14 +151,14 @@ def test_a_fork_during_a_write_leaves_the_lock_with_the_parent(tmp_path: Path) -
 
 def test_a_fork_while_another_thread_opens_does_not_hang_the_child(tmp_path: Path) -> None:
     with datastore._open_lock:
-        assert run_in_fork(lambda: open_datastore(tmp_path).close()) == 0
+        assert run_in_fork(lambda: open_datastore(tmp_path, make=True).close()) == 0
 
 
 def test_a_small_address_space_gets_a_smaller_map(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, resource; from ipvcs.storage.datastore import open_datastore;"
         "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30));"
-        "store = open_datastore(pathlib.Path(sys.argv[1])); print(store.env.info()['map_size'])\n"
+        "store = open_datastore(pathlib.Path(sys.argv[1]), make=True); print(store.env.info()['map_size'])\n"
         "with store.write() as txn: store.bump(txn, b'epoch')"
     )
     done = subprocess.run(
@@ -167,7 +167,7 @@ def test_a_small_address_space_gets_a_smaller_map(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert 1 << 31 <= int(done.stdout) < 8 << 30
-    store = open_datastore(tmp_path)
+    store = open_datastore(tmp_path, make=True)
     with store.read() as txn:
         assert store.counter(txn, b"epoch") == 1
     store.close()
@@ -178,18 +178,18 @@ def test_no_address_space_at_all_is_an_error_of_ours(tmp_path: Path, monkeypatch
     monkeypatch.setattr(datastore, "_MIN_MAP_SIZE", 1 << 59)
 
     with pytest.raises(DiskError, match="Cannot allocate memory"):
-        open_datastore(tmp_path)
+        open_datastore(tmp_path, make=True)
     monkeypatch.undo()
-    open_datastore(tmp_path).close()
+    open_datastore(tmp_path, make=True).close()
 
 
 def test_a_map_that_another_process_outgrew_is_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(datastore, "_MAP_SIZE", 1 << 17)
-        store = open_datastore(tmp_path)
+        store = open_datastore(tmp_path, make=True)
     code = (
         "import sys, pathlib; from ipvcs.storage.datastore import open_datastore;"
-        "store = open_datastore(pathlib.Path(sys.argv[1]))\n"
+        "store = open_datastore(pathlib.Path(sys.argv[1]), make=True)\n"
         "with store.write() as txn:\n"
         "    for n in range(4000): txn.put(n.to_bytes(4), bytes(100), db=store.memos)"
     )
@@ -203,7 +203,7 @@ def test_a_map_that_another_process_outgrew_is_adopted(tmp_path: Path, monkeypat
 
 
 def test_a_failed_transaction_changes_nothing(tmp_path: Path) -> None:
-    store = open_datastore(tmp_path)
+    store = open_datastore(tmp_path, make=True)
     with suppress(ZeroDivisionError), store.write() as txn:
         store.bump(txn, COUNTER_EPOCH)
         raise ZeroDivisionError
@@ -217,7 +217,7 @@ def test_a_damaged_index_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "data.mdb").write_bytes(content)
 
     with pytest.raises(DiskError, match=r"the index of '.*' is damaged") as caught:
-        open_datastore(tmp_path)
+        open_datastore(tmp_path, make=True)
     assert "repo verify" in str(caught.value.hint)
 
 

@@ -1,5 +1,5 @@
 """`python -m ipvcs`."""
 
-from ipvcs.cli.main import main
+from ipvcs.cli.script import main
 
 main()

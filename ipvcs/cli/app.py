@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipvcs.cli.ui import Ui
+from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
     from ipvcs.storage.config import Config
@@ -15,9 +16,15 @@ class App:
     """The context object of a command. `environ` is read here and nowhere below."""
 
     def __init__(self, home: str | None, environ: Mapping[str, str]) -> None:
-        self.home_path = _home_path(home, environ)
+        self._option = home
+        self._environ = environ
         self.ui = Ui()
         self._home: Home | None = None
+
+    @property
+    def home_path(self) -> Path:
+        """Where the home is or will be. Raises UsageError when nothing says where."""
+        return _home_path(self._option, self._environ)
 
     @property
     def home(self) -> "Home":
@@ -43,9 +50,14 @@ class App:
 
 
 def _home_path(option: str | None, environ: Mapping[str, str]) -> Path:
-    if chosen := option or environ.get("IPVCS_PATH"):
-        return Path(chosen).expanduser()
-    data = environ.get("XDG_DATA_HOME")
-    # The XDG specification: a relative XDG_DATA_HOME is ignored.
-    base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
+    if option == "":  # a variable that was not set, most likely: better no home than the wrong one
+        raise UsageError("--home is empty", hint="name a directory, or leave the option out")
+    try:
+        if chosen := option or environ.get("IPVCS_PATH"):
+            return Path(chosen).expanduser()
+        data = environ.get("XDG_DATA_HOME")
+        # The XDG specification: a relative XDG_DATA_HOME is ignored.
+        base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
+    except RuntimeError as exc:  # pathlib's, for `~` and for users that no user database knows
+        raise UsageError("cannot find the user's home directory", hint="set HOME or IPVCS_PATH, or use --home") from exc
     return base / "ipvcs"

@@ -2,18 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Group, json_option
+from ipvcs.cli.options import Group, Number, json_option
 from ipvcs.cli.paths import resolve_cid
 from ipvcs.errors import ConflictError, LimitError, NotFoundError
-
-if TYPE_CHECKING:
-    from ipvcs.multiformats.cid import Cid
-    from ipvcs.objects.block import Block
 
 
 @click.group("block", cls=Group)
@@ -33,9 +28,11 @@ def get(app: App, path: str) -> None:
 
 @block_command.command("put")
 @click.argument("files", nargs=-1, metavar="[FILE…]")
-@click.option("--cid-codec", default="raw", metavar="NAME", help="Codec of the CID  [default: raw]")
-@click.option("--mhtype", default="sha2-256", metavar="NAME", help="Hash function  [default: sha2-256]")
-@click.option("--cid-version", type=click.IntRange(0, 1), default=1, metavar="N", help="0 needs dag-pb and sha2-256.")
+@click.option("--cid-codec", default="raw", metavar="NAME", help="Codec of the CID.  [default: raw]")
+@click.option("--mhtype", default="sha2-256", metavar="NAME", help="Hash function.  [default: sha2-256]")
+@click.option(
+    "--cid-version", type=Number(0, 1), default=1, metavar="N", help="0 (for dag-pb and sha2-256) or 1.  [default: 1]"
+)
 @click.option("--pin/--no-pin", default=False, help="Pin the block, with all that it links to.")
 @click.option("--allow-big-block", is_flag=True, help="Take blocks over 2 MiB.")
 @json_option
@@ -59,8 +56,7 @@ def put(
     with app.home.blocks.writing() as session:
         stored: list[Block] = []
         for name in files or ("-",):
-            block = Block.of(read_input(name), codec, function, cid_version)
-            check_block_size(block, allow_big_block)
+            block = Block.of(read_block_input(name, allow_big_block), codec, function, cid_version)
             session.put(block)
             stored.append(block)
         session.flush()
@@ -73,25 +69,33 @@ def put(
             app.ui.data(str(block.cid))
 
 
-def check_block_size(block: "Block", allow_big_block: bool) -> None:
-    """Raise LimitError for a block that not every peer takes, unless that was allowed."""
-    from ipvcs.objects.block import MAX_BLOCK_SIZE
+def read_block_input(name: str, allow_big_block: bool) -> bytes:
+    """Return the bytes of a file, or of standard input for `-`, that are to be one block; no more than may be is read.
 
-    if len(block.data) > MAX_BLOCK_SIZE and not allow_big_block:
+    Raises:
+        LimitError: more than a block that every peer takes, or than any if that was allowed.
+        DiskError: it can't be read.
+    """
+    from ipvcs.objects.block import MAX_BIG_BLOCK, MAX_BLOCK_SIZE
+
+    limit = MAX_BIG_BLOCK if allow_big_block else MAX_BLOCK_SIZE
+    data = read_input(name, limit)
+    if len(data) > limit:
+        way_out = "" if allow_big_block else "; `--allow-big-block` takes the block as it is"
         raise LimitError(
-            f"block of {len(block.data)} bytes is over the limit of {MAX_BLOCK_SIZE}",
-            hint="`ipvcs put` stores files of any size; `--allow-big-block` takes the block as it is",
+            f"block is over the limit of {limit} bytes", hint=f"`ipvcs put` stores files of any size{way_out}"
         )
+    return data
 
 
-def read_input(name: str) -> bytes:
-    """Return the bytes of a file, or of standard input for `-`. Raises DiskError."""
+def read_input(name: str, limit: int) -> bytes:
+    """Return the bytes of a file, or of standard input for `-`: all, or the first `limit + 1`. Raises DiskError."""
     from ipvcs.storage.disk import disk_errors
 
     if name == "-":
-        return sys.stdin.buffer.read()
-    with disk_errors(Path(name)):
-        return Path(name).read_bytes()
+        return sys.stdin.buffer.read(limit + 1)
+    with disk_errors(Path(name)), Path(name).open("rb") as file:
+        return file.read(limit + 1)
 
 
 @block_command.command("stat")
@@ -115,46 +119,27 @@ def stat(app: App, path: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def rm(app: App, cids: tuple[str, ...], force: bool, quiet: bool, as_json: bool) -> int:
-    """Remove blocks, unless a pin keeps them; exit status 1 if one was not removed."""
+    """Remove blocks; exit status 1 if one was not removed.
+
+    What a pin keeps, or a command that is running relies on, is not removed.
+    """
     from ipvcs.cli.main import report
     from ipvcs.multiformats.cid import Cid
     from ipvcs.objects.block import BlockNotFoundError
+    from ipvcs.storage.gc import NOT_FOUND, remove
 
-    wanted = [Cid.parse(text) for text in cids]
-    keepers = _keepers(app, wanted)
     failed = False
-    for cid in wanted:
+    for cid, kept in remove(app.home, [Cid.parse(text) for text in cids]):
         error: ConflictError | NotFoundError | None = None
-        if keeper := keepers.get(cid.multihash):
-            error = ConflictError(f"cannot remove '{cid}': {keeper}", hint="see `ipvcs pin rm`")
-        elif cid.is_identity or (not app.home.blocks.delete([cid]) and not force):
-            error = BlockNotFoundError(cid)
-        if error is None:
-            if as_json:
-                app.ui.json({"Hash": str(cid), "Error": ""})
-            elif not quiet:
-                app.ui.data(f"removed {cid}")
-        elif as_json:
-            failed = True
-            app.ui.json({"Hash": str(cid), "Error": str(error)})
-        else:
-            failed = True
+        if kept == NOT_FOUND:
+            error = None if force else BlockNotFoundError(cid)
+        elif kept:
+            error = ConflictError(f"cannot remove '{cid}': {kept}", hint="see `ipvcs pin ls` and `ipvcs pin rm`")
+        failed = failed or error is not None
+        if as_json:
+            app.ui.json({"Hash": str(cid), "Error": str(error or "")})
+        elif error is not None:
             report(error)
+        elif not quiet and kept != NOT_FOUND:
+            app.ui.data(f"removed {cid}")
     return 1 if failed else 0
-
-
-def _keepers(app: App, cids: list["Cid"]) -> dict[bytes, str]:
-    """Return which of the blocks are pinned, by multihash, and how."""
-    from ipvcs.storage.closure import iter_closure
-    from ipvcs.storage.pins import PinMode
-
-    wanted = {cid.multihash for cid in cids}
-    kept: dict[bytes, str] = {}
-    for pin in app.home.pins.iter_pins():
-        if pin.cid.multihash in wanted:
-            kept[pin.cid.multihash] = f"it is pinned ({pin.mode})"
-        if pin.mode is PinMode.RECURSIVE:
-            for cid in iter_closure(app.home.blocks, [pin.cid]):
-                if cid.multihash in wanted:
-                    kept.setdefault(cid.multihash, f"it is pinned through '{pin.cid}'")
-    return kept

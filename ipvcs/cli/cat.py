@@ -3,14 +3,14 @@
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Command
+from ipvcs.cli.options import Command, Number
 from ipvcs.cli.paths import resolve_cid
 
 
 @click.command("cat", cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-@click.option("-o", "--offset", type=click.IntRange(min=0), default=0, metavar="N", help="Skip the first N bytes.")
-@click.option("-l", "--length", type=click.IntRange(min=0), metavar="N", help="Print at most N bytes.")
+@click.option("-o", "--offset", type=Number(0), default=0, metavar="N", help="Skip the first N bytes.")
+@click.option("-l", "--length", type=Number(0), metavar="N", help="Print at most N bytes.")
 @click.pass_obj
 def cat_command(app: App, paths: tuple[str, ...], offset: int, length: int | None) -> None:
     """Print the files at PATH, one after the other; --offset and --length count through all of them."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Group, json_option
+from ipvcs.cli.options import Group, Number, json_option
 from ipvcs.errors import DecodeError
 
 
@@ -17,8 +17,8 @@ def cid_command() -> None:
 
 @cid_command.command("format")
 @click.argument("cids", nargs=-1, metavar="[CID…]")
-@click.option("-f", "template", default="%s", metavar="TEXT", help="A printf-like template  [default: %s]")
-@click.option("-v", "version", type=click.IntRange(0, 1), metavar="N", help="Convert to this version.")
+@click.option("-f", "template", default="%s", metavar="TEXT", help="A printf-like template.  [default: %s]")
+@click.option("-v", "version", type=Number(0, 1), metavar="N", help="Convert to version 0 or 1.")
 @click.option("--mc", "codec", metavar="NAME", help="Convert to this codec.")
 @click.option("-b", "base", default="", metavar="NAME", help="Print in this multibase.")
 @json_option

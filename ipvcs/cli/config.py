@@ -46,7 +46,10 @@ def value_command(app: App, key: str, value: str | None, as_json: bool, as_bool:
     parsed: Any = value
     if as_json or as_bool:
         parsed = _parse(key, value)
-    config.set(key, parsed)
+    try:
+        config.set(key, parsed)
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"value of '{key}' is not text in UTF-8") from exc
 
 
 @config_command.command("show")
@@ -86,5 +89,5 @@ def edit(app: App) -> None:
 def _parse(key: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise UsageError(f"value of '{key}' is not JSON: {exc}", hint="quote it for the shell: '[\"…\"]'") from exc

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Group, json_option
+from ipvcs.cli.options import Group, json_option, progress_option
 from ipvcs.cli.paths import resolve_cid
 from ipvcs.errors import UsageError
 
@@ -24,7 +24,7 @@ def dag_command() -> None:
 
 @dag_command.command("get")
 @click.argument("path")
-@click.option("--output-codec", default="dag-json", metavar="NAME", help="Codec to print in  [default: dag-json]")
+@click.option("--output-codec", default="dag-json", metavar="NAME", help="Codec to print in.  [default: dag-json]")
 @click.pass_obj
 def get(app: App, path: str, output_codec: str) -> None:
     """Print the node, or the value inside a node, at PATH."""
@@ -48,9 +48,9 @@ def get(app: App, path: str, output_codec: str) -> None:
 
 @dag_command.command("put")
 @click.argument("files", nargs=-1, metavar="[FILE…]")
-@click.option("--input-codec", default="dag-json", metavar="NAME", help="Codec of the input  [default: dag-json]")
-@click.option("--store-codec", default="dag-cbor", metavar="NAME", help="Codec to store in  [default: dag-cbor]")
-@click.option("--hash", "hash_name", default="sha2-256", metavar="NAME", help="Hash function  [default: sha2-256]")
+@click.option("--input-codec", default="dag-json", metavar="NAME", help="Codec of the input.  [default: dag-json]")
+@click.option("--store-codec", default="dag-cbor", metavar="NAME", help="Codec to store in.  [default: dag-cbor]")
+@click.option("--hash", "hash_name", default="sha2-256", metavar="NAME", help="Hash function.  [default: sha2-256]")
 @click.option("--pin/--no-pin", default=False, help="Pin the node, with all that it links to.")
 @click.option("--allow-big-block", is_flag=True, help="Take nodes over 2 MiB.")
 @json_option
@@ -66,7 +66,7 @@ def put(
     as_json: bool,
 ) -> None:
     """Store the node in each FILE (standard input if none or `-`) and print its CID. Not pinned, it is garbage."""
-    from ipvcs.cli.block import check_block_size, read_input
+    from ipvcs.cli.block import read_block_input
     from ipvcs.cli.pin import pin_all
     from ipvcs.multiformats import codecs, multihash
     from ipvcs.objects import codec_registry
@@ -77,9 +77,8 @@ def put(
     with app.home.blocks.writing() as session:
         for name in files or ("-",):
             # The codec decides how the input is read; of the CID it is given only that counts.
-            value = codec_registry.decode(Block.of(b"", source).cid, read_input(name))
+            value = codec_registry.decode(Block.of(b"", source).cid, read_block_input(name, allow_big_block))
             block = Block.of(codec_registry.encode(target, value), target, function)
-            check_block_size(block, allow_big_block)
             session.put(block)
             cids.append(block.cid)
         session.flush()
@@ -110,6 +109,7 @@ def resolve_(app: App, path: str, as_json: bool) -> None:
 
 @dag_command.command("stat")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@progress_option
 @json_option
 @click.pass_obj
 def stat(app: App, paths: tuple[str, ...], as_json: bool) -> None:
@@ -164,7 +164,14 @@ def human_size(count: int) -> str:
 
 @dag_command.command("export")
 @click.argument("path")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write, instead of standard output.",
+)
+@progress_option
 @click.pass_obj
 def export(app: App, path: str, output: Path | None) -> None:
     """Write the DAG at PATH as a CARv1, to standard output or a file: depth first, each block once."""
@@ -192,13 +199,20 @@ def export(app: App, path: str, output: Path | None) -> None:
 
 @dag_command.command("import")
 @click.argument("files", nargs=-1, metavar="[FILE…]")
-@click.option("--pin-roots/--no-pin-roots", default=True, help="Pin the roots that the CARs name  [default]")
+@click.option("--pin-roots/--no-pin-roots", default=True, help="Pin the roots that the CARs name.  [default: pin]")
 @click.option("--stats", is_flag=True, help="Print how many blocks and bytes there were.")
+@click.option("--silent", is_flag=True, help="Print nothing.")
 @click.option("--allow-big-block", is_flag=True, help="Take blocks over 2 MiB.")
 @json_option
 @click.pass_obj
 def import_(
-    app: App, files: tuple[str, ...], pin_roots: bool, stats: bool, allow_big_block: bool, as_json: bool
+    app: App,
+    files: tuple[str, ...],
+    pin_roots: bool,
+    stats: bool,
+    silent: bool,
+    allow_big_block: bool,
+    as_json: bool,
 ) -> None:
     """Store the blocks of CARs (standard input if no FILE or `-`), version 1 or 2, and pin their roots.
 
@@ -214,6 +228,8 @@ def import_(
         ]
         advance = stack.enter_context(app.ui.progress("Importing"))
         report = import_cars(app.home, opened, pin=pin_roots, allow_big_block=allow_big_block, on_bytes=advance)
+    if silent:
+        return
     for root in report.roots if pin_roots else []:
         if as_json:
             app.ui.json({"Root": {"Cid": {"/": str(root)}, "PinErrorMsg": ""}})

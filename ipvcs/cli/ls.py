@@ -65,7 +65,7 @@ def _links(app: App, cid: "Cid") -> list["PBLink"]:
     from ipvcs.objects.inline import read_block
     from ipvcs.objects.object import view
     from ipvcs.objects.tree import Tree
-    from ipvcs.storage.disk_export import is_tree_payload
+    from ipvcs.storage.export_walk import is_tree_payload
 
     blocks = app.home.blocks
     data = read_block(blocks, cid)

@@ -6,13 +6,17 @@ answer, 128 for a failure, 129 for wrong usage, as git does.
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Final, NoReturn
 
 import click
 
 from ipvcs.cli.app import App
+from ipvcs.cli.ui import ReaderGoneError, output_errors
 from ipvcs.errors import IpvcsError
 
 _COMMANDS: Final[dict[str, str]] = {
@@ -53,7 +57,7 @@ class _LazyGroup(click.Group):
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--home", metavar="DIR", help="The home to use  [default: $IPVCS_PATH, else the user's data directory]")
+@click.option("--home", metavar="DIR", help="The home to use.  [default: $IPVCS_PATH, else the user's data directory]")
 @click.pass_context
 def cli(ctx: click.Context, home: str | None) -> None:
     """Version control on IPFS."""
@@ -67,13 +71,16 @@ def run(args: Sequence[str]) -> int:
         # Not click's own `main`, which turns a broken pipe into an exit status of 1.
         with cli.make_context("ipvcs", list(args)) as context:
             status = cli.invoke(context)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone, as with `ipvcs refs … | head`: end as silently as a program killed by SIGPIPE.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+        with output_errors():
+            sys.stdout.flush()
+    except (ReaderGoneError, BrokenPipeError):  # the latter from click's help
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in the buffer
+        return ReaderGoneError.exit_code
+    except _TerminatedError as error:
+        _print_error(str(error), None)
+        return error.status
     except (KeyboardInterrupt, click.Abort):
-        print("error: interrupted", file=sys.stderr)
+        _print_error("interrupted", None)
         return 130
     except BaseException as error:
         return report(error)
@@ -113,10 +120,16 @@ def _iterate_leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _print_error(message: str, hint: str | None) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    if hint:
-        dim, plain = ("\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-        print(f"{dim}hint: {hint}{plain}", file=sys.stderr)
+    with suppress(OSError):  # that nobody can be told changes nothing about what happened
+        print(f"error: {_printable(message)}", file=sys.stderr)
+        if hint:
+            dim, plain = ("\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+            print(f"{dim}hint: {_printable(hint)}{plain}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Return `text` with control characters escaped: it may quote strangers' names, which must not drive terminals."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _lower_first(text: str) -> str:
@@ -128,6 +141,60 @@ def _command_path(error: click.UsageError) -> str:
     return error.ctx.command_path if error.ctx else "ipvcs"
 
 
+class _TerminatedError(BaseException):
+    """A signal asks us to end. Raised wherever the program is, so that it cleans up as it does when interrupted."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.status = 128 + number
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise _TerminatedError(number)
+
+
+_ENDING: Final[dict[signal.Signals, Callable[[int, FrameType | None], object]]] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: _end,
+    signal.SIGHUP: _end,
+}
+"""Signals that end us, and what raises the exceptions by which they do."""
+
+
+@contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Let signals end us by exceptions, so that all is cleaned up; after the block nothing is left to clean up, and
+    they end us at once. Ignored ones, as under nohup(1), stay ignored.
+    """
+    handled = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, _ENDING[number])
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _open_closed_streams() -> None:
+    """Make standard streams that were closed lead to /dev/null, as git does: else the next file opened would be one."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w"))  # noqa: SIM115, PTH123 - stays open
+
+
 def main() -> NoReturn:
-    """Entry point of the `ipvcs` script."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the process's command line, and exit."""
+    _open_closed_streams()
+    try:
+        with _ending_signals():
+            status = run(sys.argv[1:])
+    except _TerminatedError as error:  # when it was about to end anyway
+        status = error.status
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)

@@ -46,10 +46,10 @@ def put(app: App, file: str, quiet: bool, pin: bool, as_json: bool) -> None:
     """Store the object that the JSON in FILE (standard input by default) describes, as `object get` prints it."""
     from ipvcs.cli.block import read_input
     from ipvcs.cli.pin import pin_all
-    from ipvcs.objects.json_fields import parse_json
+    from ipvcs.objects.json_fields import MAX_JSON, parse_json
     from ipvcs.objects.object_json import import_object
 
-    block = import_object(parse_json(read_input(file)))
+    block = import_object(parse_json(read_input(file, MAX_JSON)))
     with app.home.blocks.writing() as session:
         session.put(block)
         session.flush()

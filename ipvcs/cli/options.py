@@ -42,6 +42,44 @@ class Group(click.Group):
     command_class = Command
 
 
+class Number(click.ParamType[int]):
+    """A whole number within bounds, both included; unlike click's, help texts do not show them as `[0<=x<=1]`."""
+
+    name = "number"
+
+    def __init__(self, low: int, high: int | None = None) -> None:
+        self._low = low
+        self._high = high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number that the text `value` writes."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"'{value}' is not a whole number", param, ctx)
+        if number < self._low or (self._high is not None and number > self._high):
+            bounds = f"at least {self._low}" if self._high is None else f"from {self._low} to {self._high}"
+            self.fail(f"{number} is not {bounds}", param, ctx)
+        return number
+
+
+def progress_option(function: _F) -> _F:
+    """Add `--progress/--no-progress`, which is done when it is parsed."""
+
+    def choose(ctx: click.Context, _option: click.Parameter, value: bool | None) -> None:
+        if value is not None:
+            ctx.obj.ui.bars = value
+
+    return click.option(
+        "-p",
+        "--progress/--no-progress",
+        default=None,
+        expose_value=False,
+        callback=choose,
+        help="Show a progress bar.  [default: if standard error is a terminal]",
+    )(function)
+
+
 def json_option(function: _F) -> _F:
     """Add `--json`, as the parameter `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line.")(function)

@@ -12,7 +12,12 @@ from ipvcs.errors import UsageError
 if TYPE_CHECKING:
     from ipvcs.multiformats.cid import Cid
 
-_MODE = click.option("-r", "--recursive/--direct", default=True, help="Pin all that is reached  [default]")
+_MODE = click.option(
+    "-r",
+    "--recursive/--direct",
+    default=True,
+    help="Pin all that is reached, or only the object.  [default: recursive]",
+)
 
 
 @click.group("pin", cls=Group)
@@ -40,24 +45,24 @@ def add(app: App, paths: tuple[str, ...], recursive: bool, name: str, as_json: b
 def pin_all(app: App, roots: list["Cid"], *, recursive: bool = True, name: str = "") -> None:
     """Pin `roots`, after making sure that what the pins keep is there and stays meanwhile."""
     from ipvcs.objects.block import BlockNotFoundError
-    from ipvcs.storage.closure import rely_on_closure
+    from ipvcs.storage.closure import rely_on_closures
     from ipvcs.storage.pins import Pin, PinMode
 
     check_name(name)
     mode = PinMode.RECURSIVE if recursive else PinMode.DIRECT
     with app.home.blocks.writing() as session, app.ui.progress("Checking", unit="blocks") as advance:
-        for root in roots:
-            if recursive:
-                seen = 0
+        if recursive:
+            seen = 0
 
-                def count(total: int) -> None:
-                    nonlocal seen
-                    advance(total - seen)
-                    seen = total
+            def count(total: int) -> None:
+                nonlocal seen
+                advance(total - seen)
+                seen = total
 
-                rely_on_closure(session, root, count)
-            elif session.rely_on([root]):
-                raise BlockNotFoundError(root)
+            rely_on_closures(session, roots, count)
+        else:
+            for missing in session.rely_on(roots):
+                raise BlockNotFoundError(missing)
         app.home.pins.add(Pin(root, mode, name) for root in roots)
 
 
@@ -71,13 +76,14 @@ def check_name(name: str) -> None:
 
 @pin_command.command("rm")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-@click.option("-r", "--recursive/--no-recursive", default=True, help="Remove recursive pins too  [default]")
+@click.option("-r", "--recursive/--no-recursive", default=True, help="Remove recursive pins too.  [default: recursive]")
 @json_option
 @click.pass_obj
 def rm(app: App, paths: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     """Remove the pins of the objects at PATH: all of them or, if one is not pinned, none."""
     cids = [resolve_cid(app, path) for path in paths]
-    app.home.pins.remove(cids, recursive=recursive)
+    with app.home.spare_space():  # on a full disk this is what makes room
+        app.home.pins.remove(cids, recursive=recursive)
     if as_json:
         app.ui.json({"Pins": [str(cid) for cid in cids]})
     else:
@@ -93,13 +99,18 @@ def rm(app: App, paths: tuple[str, ...], recursive: bool, as_json: bool) -> None
     "kind",
     type=click.Choice(["direct", "indirect", "recursive", "all"]),
     default="all",
-    help="Which pins to list  [default: all]",
+    help="Which pins to list.  [default: all]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print CIDs alone.")
-@click.option("-n", "--names", is_flag=True, help="Print the pins' names too.")
+@click.option(
+    "-n", "--name", "wanted", metavar="TEXT", help="List the pins alone whose names contain TEXT; implies --names."
+)
+@click.option("--names", is_flag=True, help="Print the pins' names too.")
 @json_option
 @click.pass_obj
-def ls(app: App, paths: tuple[str, ...], kind: str, quiet: bool, names: bool, as_json: bool) -> None:
+def ls(
+    app: App, paths: tuple[str, ...], kind: str, quiet: bool, wanted: str | None, names: bool, as_json: bool
+) -> None:
     """List pins; with PATH, how those objects are pinned (exit status 1 if one is not).
 
     A block that a recursive pin reaches is pinned indirectly.
@@ -109,12 +120,14 @@ def ls(app: App, paths: tuple[str, ...], kind: str, quiet: bool, names: bool, as
     else:
         rows = _all_pins(app, kind)
     for cid, mode, name in rows:
+        if wanted is not None and wanted not in name:
+            continue
         if as_json:
             app.ui.json({"Cid": str(cid), "Type": mode, "Name": name})
         elif quiet:
             app.ui.data(str(cid))
         else:
-            app.ui.data(f"{cid} {mode}" + (f" {name}" if names and name else ""))
+            app.ui.data(f"{cid} {mode}" + (f" {name}" if name and (names or wanted) else ""))
 
 
 def _all_pins(app: App, kind: str) -> list[tuple["Cid", str, str]]:
@@ -156,7 +169,7 @@ def _pins_of(app: App, cids: list["Cid"], kind: str) -> list[tuple["Cid", str, s
 @pin_command.command("update")
 @click.argument("old")
 @click.argument("new")
-@click.option("--unpin/--no-unpin", default=True, help="Remove the old pin  [default]")
+@click.option("--unpin/--no-unpin", default=True, help="Remove the old pin.  [default: unpin]")
 @json_option
 @click.pass_obj
 def update(app: App, old: str, new: str, unpin: bool, as_json: bool) -> None:
@@ -184,13 +197,15 @@ def verify(app: App, verbose: bool, quiet: bool, as_json: bool) -> int:
     from ipvcs.storage.closure import iter_problems
     from ipvcs.storage.pins import PinMode
 
+    roots = [pin.cid for pin in app.home.pins.iter_pins() if pin.mode is PinMode.RECURSIVE]
+    # All at once first, so that what they share is read once; only if something is wrong, each by itself.
+    whole = not any(iter_problems(app.home.blocks, roots))
     broken = 0
-    for pin in app.home.pins.iter_pins():
-        if pin.mode is not PinMode.RECURSIVE:
-            continue
-        problems = [(str(problem.cid), problem.reason) for problem in iter_problems(app.home.blocks, pin.cid)]
+    for root in roots:
+        found = [] if whole else iter_problems(app.home.blocks, [root])
+        problems = [(str(problem.cid), problem.reason) for problem in found]
         broken += bool(problems)
-        _show_verified(app, str(pin.cid), problems, verbose=verbose, quiet=quiet, as_json=as_json)
+        _show_verified(app, str(root), problems, verbose=verbose, quiet=quiet, as_json=as_json)
     return 1 if broken else 0
 
 

@@ -1,17 +1,18 @@
 """`ipvcs put`: store files and directories."""
 
+import json
 import os
-import sys
-from collections import deque
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Command, json_option
+from ipvcs.cli.options import Command, Number, json_option, progress_option
 from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from ipvcs.objects.profile import ImportOptions
     from ipvcs.storage.config import Config
     from ipvcs.storage.disk_import import Imported, ImportRules
-    from ipvcs.storage.session import WriteSession
 
-_STDIN = "-"
-_SETTINGS = {
+_STDIN: Final = "-"
+_LINES_IN_MEMORY: Final = 1024 * 1024
+"""Bytes of lines that wait in memory; more go to a file."""
+_SECONDS: Final = Number(-(2**63), 2**63 - 1)
+"""Seconds of a time: UnixFS has 64 bits for them."""
+_SETTINGS: Final = {
     "profile": "Import.Profile",
     "cid_version": "Import.CidVersion",
     "raw_leaves": "Import.UnixFSRawLeaves",
@@ -41,26 +45,24 @@ _SETTINGS = {
 def _octal(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
     if value is None:
         return None
-    try:
-        mode = int(value, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o7777:
+    if not re.fullmatch("0*[0-7]{1,4}", value):
         raise click.BadParameter(f"'{value}' is not a mode in octal, 0 to 7777")
-    return mode
+    return int(value, 8)
 
 
-_LAYOUT_OPTIONS: list[Callable[[Any], Any]] = [
-    click.option("--profile", metavar="NAME", help="Named set of the options below  [default: unixfs-v1-2025]"),
-    click.option("--cid-version", type=int, metavar="N", help="0 or 1; 1 implies raw leaves."),
+_LAYOUT_OPTIONS: Final[list[Callable[[Any], Any]]] = [
+    click.option("--profile", metavar="NAME", help="Named set of the options that follow.  [default: unixfs-v1-2025]"),
+    click.option("--cid-version", type=Number(0, 1), metavar="N", help="0 or 1; 1 implies raw leaves."),
     click.option("--raw-leaves/--no-raw-leaves", default=None, help="Store the leaves of files as raw blocks."),
     click.option(
         "-s", "--chunker", metavar="SPEC", help="size-N, rabin[-MIN-AVG-MAX], buzhash, fastcdc[-MIN-AVG-MAX]."
     ),
     click.option("--hash", "hash_name", metavar="NAME", help="Hash function; any but sha2-256 implies CIDv1."),
-    click.option("--max-file-links", type=int, metavar="N", help="Links of a file's inner node."),
+    click.option("--max-file-links", type=int, metavar="N", help="Largest number of links in a node of a file."),
     click.option("--max-directory-links", type=int, metavar="N", help="Entries of a directory before it is sharded."),
-    click.option("--max-hamt-fanout", type=int, metavar="N", help="Slots of a directory's shard: 8, 16, … 1024."),
+    click.option(
+        "--max-hamt-fanout", type=int, metavar="N", help="Slots of a sharded directory's node: 8, 16, … 1024."
+    ),
     click.option("-t", "--trickle/--no-trickle", default=None, help="Lay files out for appending."),
     click.option("--inline/--no-inline", default=None, help="Store small blocks inside their CIDs."),
     click.option("--inline-limit", type=int, metavar="N", help="Bytes up to which blocks are inlined, at most 128."),
@@ -78,18 +80,21 @@ def _layout_options(function: Any) -> Any:
 @click.option("-r", "--recursive", is_flag=True, help="Store directories with all that is in them.")
 @click.option("-q", "--quiet", is_flag=True, help="Print CIDs alone.")
 @click.option("-Q", "--quieter", is_flag=True, help="Print the root CID alone.")
+@click.option("--silent", is_flag=True, help="Print nothing.")
 @click.option("-n", "--only-hash", is_flag=True, help="Compute CIDs; store nothing.")
 @click.option("-w", "--wrap-with-directory", is_flag=True, help="Put a directory around what is stored.")
 @click.option("-H", "--hidden", is_flag=True, help="Take hidden entries of directories too.")
-@click.option("--pin/--no-pin", default=True, help="Keep it from garbage collection  [default: pin]")
+@click.option("--dereference-args", is_flag=True, help="Store what a PATH that is a symlink leads to, not the link.")
+@click.option("--pin/--no-pin", default=True, help="Keep it from garbage collection.  [default: pin]")
 @click.option("--pin-name", default="", metavar="NAME", help="Name of the pin.")
 @click.option("--stdin-name", default="", metavar="NAME", help="Name of standard input, with -w.")
 @click.option("--preserve-mode", is_flag=True, help="Store modes.")
 @click.option("--preserve-mtime", is_flag=True, help="Store modification times.")
 @click.option("--mode", callback=_octal, metavar="OCTAL", help="Store this mode for every file and directory.")
-@click.option("--mtime", type=int, metavar="SECONDS", help="Store this modification time, in seconds since 1970.")
-@click.option("--mtime-nsecs", type=click.IntRange(0, 999_999_999), metavar="N", help="Nanoseconds after --mtime.")
+@click.option("--mtime", type=_SECONDS, metavar="SECONDS", help="Store this modification time, in seconds since 1970.")
+@click.option("--mtime-nsecs", type=Number(0, 999_999_999), metavar="N", help="Nanoseconds after --mtime.")
 @_layout_options
+@progress_option
 @json_option
 @click.pass_obj
 def put_command(app: App, /, paths: tuple[str, ...], as_json: bool, **given: Any) -> None:
@@ -98,13 +103,20 @@ def put_command(app: App, /, paths: tuple[str, ...], as_json: bool, **given: Any
     `-` is standard input. A symlink is stored as a symlink, whether or not it leads anywhere. Lines are
     `added <cid> <name>`, entries before the directories that hold them.
     """
+    from ipvcs.cli.pin import check_name
+
     options, rules = _import_options(app, given), _import_rules(given)
+    check_name(given["pin_name"])
+    if given["pin_name"] and not given["pin"]:
+        raise UsageError("--pin-name without a pin", hint="leave out `--no-pin` or the name")
+    named = _named(paths, given)
     with ExitStack() as stack:
         session = None if given["only_hash"] else stack.enter_context(app.home.blocks.writing())
-        printer = _Printer(app, session, as_json=as_json, quiet=given["quiet"], quieter=given["quieter"])
-        total = _measure(paths, rules)
+        printer = _Printer(app, as_json, given, app.home.temporary if session is not None else None)
+        stack.callback(printer.close)
+        total = _measure(app, named, rules)
         advance = stack.enter_context(app.ui.progress("Storing", total))
-        roots = _store(paths, options, rules, session or _Discard(), printer, advance, given)
+        roots = _store(named, options, rules, session or _Discard(), printer, advance, given)
         if session is not None:
             session.flush()
             if given["pin"]:
@@ -112,8 +124,42 @@ def put_command(app: App, /, paths: tuple[str, ...], as_json: bool, **given: Any
         printer.finish(roots)
 
 
+def _named(paths: tuple[str, ...], given: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """Return each path with the name that its root gets; standard input may have none."""
+    from ipvcs.storage.disk import disk_errors
+
+    named: list[tuple[str, bytes]] = []
+    for path in paths:
+        if path == _STDIN:
+            named.append((path, os.fsencode(given["stdin_name"])))
+            continue
+        if not path:
+            raise UsageError("a PATH is empty", hint="the directory that one is in is called '.'")
+        with disk_errors(Path(path)):  # that has no working directory any more, for one
+            name = os.fsencode(Path(os.path.abspath(path)).name)  # noqa: PTH100 - `.` and `..` have names, links stay
+            if given["dereference_args"]:
+                path = os.path.realpath(path, strict=True)
+        named.append((path, name))
+    if given["wrap_with_directory"]:
+        _check_entry_names([name for path, name in named if name or path != _STDIN])
+    return named
+
+
+def _check_entry_names(names: list[bytes]) -> None:
+    """Raise UsageError for names that can't be together in a directory, before everything is stored for nothing."""
+    seen: set[bytes] = set()
+    for name in names:
+        if not name:
+            raise UsageError("'/' has no name to have in a directory", hint="leave out `-w`")
+        if name in seen:
+            raise UsageError(
+                f"two paths are called '{os.fsdecode(name)}', which one directory cannot hold", hint="leave out `-w`"
+            )
+        seen.add(name)
+
+
 def _store(
-    paths: tuple[str, ...],
+    paths: list[tuple[str, bytes]],
     options: "ImportOptions",
     rules: "ImportRules",
     writer: "BlockWriter",
@@ -128,16 +174,13 @@ def _store(
     importer = DiskImporter(options, rules, writer, on_stored=printer.add, on_bytes=advance)
     roots: list[Built] = []
     links = []
-    for path in paths:
+    for path, name in paths:
         if path == _STDIN:
-            name = os.fsencode(given["stdin_name"])
             built = importer.import_stream(lambda size: os.read(0, size), name)
-            name = name or str(built.cid).encode()
         else:
-            name = os.fsencode(Path(os.path.abspath(path)).name)  # noqa: PTH100 - `.` and `..` have names, links stay
             built = importer.import_path(os.fsencode(path), name)
         roots.append(built)
-        links.append(built.link(name))
+        links.append(built.link(name or str(built.cid).encode()))
     if not given["wrap_with_directory"]:
         return roots
     wrapped = build_directory(links, options, writer, mode=rules.mode, mtime=rules.mtime)
@@ -147,10 +190,8 @@ def _store(
 
 def _pin(app: App, roots: list["Built"], name: str) -> None:
     """Pin the roots, while the session still protects what they reach."""
-    from ipvcs.storage.pins import MAX_NAME, Pin, PinMode
+    from ipvcs.storage.pins import Pin, PinMode
 
-    if len(name.encode()) > MAX_NAME:
-        raise UsageError(f"pin name is longer than {MAX_NAME} bytes")
     app.home.pins.add(Pin(root.cid, PinMode.RECURSIVE, name) for root in roots)
 
 
@@ -177,7 +218,7 @@ def _import_options(app: App, given: dict[str, Any]) -> "ImportOptions":
         inline_limit=given["inline_limit"],
         hamt_threshold=configured.get("hamt_threshold"),
         hamt_estimate=configured.get("hamt_estimate"),
-        metadata=bool(given["preserve_mode"] or given["preserve_mtime"] or given["mode"] or given["mtime"] is not None),
+        metadata=bool(given["preserve_mode"] or given["preserve_mtime"] or given["mode"] or given["mtime"]),
     )
 
 
@@ -194,7 +235,7 @@ def _parse_size(text: str) -> int:
     number = text.rstrip("BbiKkMmGg ")
     unit = text[len(number) :].strip().lower().removesuffix("b")
     factors = {"": 1, "k": 10**3, "ki": 2**10, "m": 10**6, "mi": 2**20, "g": 10**9, "gi": 2**30}
-    if not number.isdigit() or unit not in factors:
+    if not (number.isascii() and number.isdigit()) or unit not in factors:
         raise UsageError(f"'{text}' is not a size", hint="write it as '256KiB'")
     return int(number) * factors[unit]
 
@@ -203,25 +244,25 @@ def _import_rules(given: dict[str, Any]) -> "ImportRules":
     from ipvcs.objects.unixfs import Mtime
     from ipvcs.storage.disk_import import ImportRules
 
-    if given["mtime_nsecs"] is not None and given["mtime"] is None:
-        raise UsageError("--mtime-nsecs needs --mtime")
+    if given["mtime_nsecs"] is not None and not given["mtime"]:
+        raise UsageError("--mtime-nsecs needs --mtime", hint="a time of 0 is no time, as in Kubo")
     return ImportRules(
         recursive=given["recursive"],
         hidden=given["hidden"],
         preserve_mode=given["preserve_mode"],
         preserve_mtime=given["preserve_mtime"],
         mode=given["mode"],
-        mtime=None if given["mtime"] is None else Mtime(given["mtime"], given["mtime_nsecs"] or 0),
+        mtime=Mtime(given["mtime"], given["mtime_nsecs"] or 0) if given["mtime"] else None,
     )
 
 
-def _measure(paths: tuple[str, ...], rules: "ImportRules") -> int | None:
+def _measure(app: App, paths: list[tuple[str, bytes]], rules: "ImportRules") -> int | None:
     """Return the bytes to be read, or None when nobody watches or standard input is among them."""
     from ipvcs.storage.disk_import import measure
 
-    if _STDIN in paths or not sys.stderr.isatty():
+    if not app.ui.shows_progress or any(path == _STDIN for path, _name in paths):
         return None
-    return sum(measure(os.fsencode(path), rules) for path in paths)
+    return sum(measure(os.fsencode(path), rules) for path, _name in paths)
 
 
 class _Discard:
@@ -232,48 +273,54 @@ class _Discard:
 
 
 class _Printer:
-    """Prints each entry once it is durable, or the roots alone at the end.
+    """Prints each entry when all of them are durable and pinned, or the roots alone.
 
-    An entry's blocks are durable when the session has flushed after it was stored; until then its line waits.
+    A line that says `added` is a promise, so none is printed while a crash, and the next collection, could break it.
+    Lines wait in memory and, when there are many, in a file without a name in the home.
     """
 
-    def __init__(self, app: App, session: "WriteSession | None", *, as_json: bool, quiet: bool, quieter: bool) -> None:
+    def __init__(self, app: App, as_json: bool, given: dict[str, Any], directory: Path | None) -> None:
+        """Take `directory` for what waits; None prints at once, as nothing is stored and nothing promised."""
         self._ui = app.ui
-        self._session = session
         self._as_json = as_json
-        self._quiet = quiet
-        self._quieter = quieter
-        self._waiting: deque[tuple[int, Imported]] = deque()
+        self._quiet: bool = given["quiet"]
+        self._silent: bool = given["silent"] or given["quieter"]
+        self._roots: bool = given["quieter"] and not given["silent"]
+        self._waiting: IO[bytes] | None = None
+        if directory is not None:
+            self._waiting = SpooledTemporaryFile(_LINES_IN_MEMORY, dir=str(directory))  # noqa: SIM115 - ends with us
 
     def add(self, imported: "Imported") -> None:
-        """Print an entry that has been stored, now or after the next flush."""
-        if self._quieter:
+        """Take an entry that has been stored."""
+        if self._silent:
             return
-        if self._session is None:
-            self._print(imported)
-            return
-        flushes = self._session.flushes
-        while self._waiting and self._waiting[0][0] < flushes:
-            self._print(self._waiting.popleft()[1])
-        self._waiting.append((flushes, imported))
+        line = self._line(imported)
+        if self._waiting is not None:
+            self._waiting.write(line)
+        else:
+            self._ui.raw(line)
 
     def finish(self, roots: list["Built"]) -> None:
         """Print what waits, all being durable now, or the roots."""
-        while self._waiting:
-            self._print(self._waiting.popleft()[1])
-        if not self._quieter:
-            return
-        for root in roots:
+        if self._waiting is not None:
+            self._waiting.seek(0)
+            while lines := self._waiting.read(_LINES_IN_MEMORY):
+                self._ui.raw(lines)
+        for root in roots if self._roots else []:
             if self._as_json:
                 self._ui.json({"Hash": str(root.cid), "Size": str(root.size)})
             else:
                 self._ui.data(str(root.cid))
 
-    def _print(self, imported: "Imported") -> None:
+    def close(self) -> None:
+        """Forget what waits: the command has failed, or all is printed."""
+        if self._waiting is not None:
+            self._waiting.close()
+
+    def _line(self, imported: "Imported") -> bytes:
         cid, name = str(imported.built.cid), os.fsdecode(imported.name)
         if self._as_json:
-            self._ui.json({"Name": name, "Hash": cid, "Size": str(imported.built.size)})
-        elif self._quiet:
-            self._ui.data(cid)
-        else:
-            self._ui.data(f"added {cid} {name or cid}")
+            return json.dumps({"Name": name, "Hash": cid, "Size": str(imported.built.size)}).encode("ascii") + b"\n"
+        if self._quiet:
+            return cid.encode("ascii") + b"\n"
+        return b"added %b %b\n" % (cid.encode("ascii"), imported.name or cid.encode("ascii"))

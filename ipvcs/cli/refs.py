@@ -3,7 +3,7 @@
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Command, json_option
+from ipvcs.cli.options import Command, Number, json_option
 from ipvcs.cli.paths import resolve_cid
 
 
@@ -13,7 +13,9 @@ from ipvcs.cli.paths import resolve_cid
 @click.option("-u", "--unique", is_flag=True, help="List each CID once.")
 @click.option("-e", "--edges", is_flag=True, help="Print `<src> -> <dst>`.")
 @click.option("--format", "template", metavar="TEXT", help="Print TEXT with <src>, <dst> and <linkname> filled in.")
-@click.option("--max-depth", type=int, default=-1, metavar="N", help="Follow at most N links deep; -1 is no limit.")
+@click.option(
+    "--max-depth", type=Number(-1), default=-1, metavar="N", help="Follow at most N links deep; -1 is no limit."
+)
 @json_option
 @click.pass_obj
 def refs_command(

@@ -79,11 +79,26 @@ def gc(app: App, quiet: bool, silent: bool, as_json: bool) -> None:
         app.ui.warn(f"{report.damaged} segments are damaged and were left as they are; see `ipvcs repo verify`")
 
 
+@repo_command.command("ls")
+@json_option
+@click.pass_obj
+def ls(app: App, as_json: bool) -> None:
+    """List the CIDs of all blocks, as `refs local` does."""
+    for cid in app.home.blocks.iter_cids():
+        if as_json:
+            app.ui.json({"Ref": str(cid), "Err": ""})
+        else:
+            app.ui.data(str(cid))
+
+
 @repo_command.command("verify")
 @json_option
 @click.pass_obj
 def verify(app: App, as_json: bool) -> int:
-    """Read every block and check it against its CID; exit status 1 if one is damaged."""
+    """Read every block and check it against its CID; exit status 1 if one is damaged.
+
+    A damaged block is mended by putting or importing it again.
+    """
     from ipvcs.storage.verify import iter_damaged
 
     damaged = seen = 0
@@ -110,9 +125,10 @@ def verify(app: App, as_json: bool) -> int:
 
 
 @repo_command.command("version")
+@click.option("-q", "--quiet", is_flag=True, help="Print the number alone.")
 @json_option
 @click.pass_obj
-def version(app: App, as_json: bool) -> None:
+def version(app: App, quiet: bool, as_json: bool) -> None:
     """Print the version of the home's layout."""
     from ipvcs.storage.home import VERSION
 
@@ -120,4 +136,4 @@ def version(app: App, as_json: bool) -> None:
     if as_json:
         app.ui.json({"Version": found, "Reads": str(VERSION)})
     else:
-        app.ui.data(f"ipvcs repo version {found}")
+        app.ui.data(found if quiet else f"ipvcs repo version {found}")

@@ -4,8 +4,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
+
+from ipvcs.errors import IpvcsError
 
 _PATIENCE: Final = 1.0
 """Seconds before a progress bar appears: what is done sooner needs none."""
@@ -14,28 +16,57 @@ Advance = Callable[[int], None]
 """Called with how much has been done since the last call."""
 
 
+class OutputError(IpvcsError):
+    """What was asked for can't be printed: the disk that standard output is redirected to is full, or the like."""
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__(f"cannot write to standard output: {reason or 'unknown error'}")
+
+
+class ReaderGoneError(IpvcsError):
+    """Whoever read standard output has gone, as `head` does in a pipe: a reason to end, and nothing to report.
+
+    Python's own BrokenPipeError would be taken for a trouble of whatever file is at hand where we print.
+    """
+
+    exit_code = 141  # as a program that SIGPIPE ended
+
+    def __init__(self) -> None:
+        super().__init__("nobody reads standard output any more")
+
+
 class Ui:
-    """Where a command writes."""
+    """Where a command writes. `bars` is whether it shows progress; None decides by the terminal."""
+
+    def __init__(self) -> None:
+        self.bars: bool | None = None
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether somebody may see a progress bar."""
+        return sys.stderr.isatty() if self.bars is None else self.bars
 
     def data(self, line: str) -> None:
         """Print a line of what was asked for; surrogate escapes become the bytes that they stand for."""
-        sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+        self.raw(line.encode("utf-8", "surrogateescape") + b"\n")
 
     def raw(self, data: bytes) -> None:
-        """Print bytes of what was asked for, as they are."""
-        sys.stdout.buffer.write(data)
+        """Print bytes of what was asked for, as they are. Raises OutputError, ReaderGoneError."""
+        with output_errors():
+            sys.stdout.buffer.write(data)
 
     def json(self, value: Any) -> None:
         """Print one JSON value on a line of its own."""
-        sys.stdout.buffer.write(json.dumps(value).encode("ascii") + b"\n")
+        self.raw(json.dumps(value).encode("ascii") + b"\n")
 
     def note(self, line: str) -> None:
-        """Tell the person, not the program that reads stdout."""
-        print(line, file=sys.stderr)
+        """Tell the person, not the program that reads stdout. That nobody can be told is no failure."""
+        with suppress(OSError):
+            print(line, file=sys.stderr)
 
     def warn(self, line: str) -> None:
         """Tell the person that something is not as it should be."""
-        print(f"warning: {line}", file=sys.stderr)
+        self.note(f"warning: {line}")
 
     @contextmanager
     def progress(self, what: str, total: int | None = None, *, unit: str = "bytes") -> Iterator[Advance]:
@@ -43,7 +74,7 @@ class Ui:
 
         `unit` is "bytes", or what is counted, as "blocks".
         """
-        if not sys.stderr.isatty():
+        if not self.shows_progress:
             yield lambda _count: None
             return
         bar = _Bar(what, total, unit)
@@ -51,6 +82,17 @@ class Ui:
             yield bar.advance
         finally:
             bar.close()
+
+
+@contextmanager
+def output_errors() -> Iterator[None]:
+    """Translate what writing to standard output raises."""
+    try:
+        yield
+    except BrokenPipeError as exc:
+        raise ReaderGoneError from exc
+    except OSError as exc:
+        raise OutputError(exc.strerror) from exc
 
 
 class _Bar:
@@ -90,7 +132,9 @@ class _Bar:
             columns += [DownloadColumn(), TransferSpeedColumn()]
         else:
             columns += [MofNCompleteColumn(), TextColumn(self._unit)]
-        self._rich = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+        self._rich = Progress(
+            *columns, TimeRemainingColumn(), console=Console(stderr=True, force_terminal=True), transient=True
+        )
         self._rich.start()
         self._task = self._rich.add_task(self._what, total=self._total, completed=self._done)
 

@@ -180,9 +180,9 @@ def name_of(code: int) -> str:
 
 
 def code_of(name: str) -> int:
-    """Return the function's number; raises UnknownHashError."""
+    """Return the function's number, its name in any case; raises UnknownHashError."""
     try:
-        return NAMES[name]
+        return NAMES[name.lower()]
     except KeyError:
         raise UnknownHashError(name) from None
 

@@ -100,7 +100,7 @@ def decode_file(cid: Cid, data: bytes) -> Blob | BlobList:
         raise NotAFileError(cid, "a dag-pb node without UnixFS data", hint="use `ipvcs dag get` to see it")
     message = unixfs.decode(node.data)
     if message.type not in _FILE_TYPES:
-        raise NotAFileError(cid, _KIND_NAMES[message.type])
+        raise NotAFileError(cid, _KIND_NAMES[message.type], hint="use `ipvcs ls` or `ipvcs get`")
     return file_of(cid, node, message)
 
 

@@ -12,6 +12,8 @@ from ipvcs.multiformats.cid import Cid
 
 MAX_BLOCK_SIZE: Final = 2 * 1024 * 1024
 """Bytes; what every Bitswap peer must accept. Larger blocks are read, but not every peer will carry them."""
+MAX_BIG_BLOCK: Final = 256 * 1024 * 1024
+"""Bytes; what is taken where somebody insists on a block that will not travel. It is held in memory as a whole."""
 
 
 class BlockMismatchError(IntegrityError):

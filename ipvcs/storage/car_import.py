@@ -15,13 +15,15 @@ from typing import IO, Final
 
 from ipvcs.errors import LimitError
 from ipvcs.multiformats.cid import Cid
-from ipvcs.objects.block import MAX_BLOCK_SIZE, Block
-from ipvcs.objects.car import CarReader
-from ipvcs.storage.closure import rely_on_closure
+from ipvcs.objects.block import MAX_BIG_BLOCK, MAX_BLOCK_SIZE, Block
+from ipvcs.objects.car import MAX_SECTION, CarReader
+from ipvcs.storage.closure import rely_on_closures
 from ipvcs.storage.disk import disk_errors
 from ipvcs.storage.home import Home
 from ipvcs.storage.pins import Pin, PinMode
 
+_MAX_BIG_SECTION: Final = MAX_BIG_BLOCK + 4096
+"""Bytes of a section where big blocks are wanted: one of those, and its CID."""
 _COPY_SIZE: Final = 1024 * 1024
 
 
@@ -66,23 +68,25 @@ def import_cars(
     """
     report = CarReport()
     limit = None if allow_big_block else MAX_BLOCK_SIZE
+    max_section = _MAX_BIG_SECTION if allow_big_block else MAX_SECTION
     with _all_seekable(home, files) as seekable:
         starts = [file.tell() for file in seekable]
+        roots: dict[Cid, None] = {}
         for file in seekable:
-            reader = CarReader(file)
-            report.roots += [root for root in reader.roots if root not in report.roots]
+            reader = CarReader(file, max_section=max_section)
+            roots.update(dict.fromkeys(reader.roots))
             for block in _checked(reader, limit, on_bytes):
                 report.blocks += 1
                 report.size += len(block.data)
+        report.roots += roots
         with home.blocks.writing() as session:
             for file, start in zip(seekable, starts, strict=True):
                 file.seek(start)
-                for block in _checked(CarReader(file), limit, on_bytes):
+                for block in _checked(CarReader(file, max_section=max_section), limit, on_bytes):
                     session.put(block)
             session.flush()
             if pin:
-                for root in report.roots:
-                    rely_on_closure(session, root)
+                rely_on_closures(session, report.roots)
                 home.pins.add(Pin(root, PinMode.RECURSIVE) for root in report.roots)
     return report
 

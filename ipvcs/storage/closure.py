@@ -20,8 +20,9 @@ class IncompleteError(NotFoundError):
     """A DAG lacks a block."""
 
     def __init__(self, root: Cid, missing: Cid) -> None:
+        of_root = "" if missing == root else f" of '{root}'"
         super().__init__(
-            f"block '{missing}' of '{root}' not found",
+            f"block '{missing}'{of_root} not found",
             hint="it is not in this home's store; put or import it again",
         )
         self.root = root
@@ -37,27 +38,35 @@ class Problem:
 
 
 def rely_on_closure(session: BlockWriting, root: Cid, progress: Callable[[int], None] | None = None) -> int:
-    """Protect every block that `root` reaches for as long as `session` lasts; return how many there are.
+    """Protect every block that `root` reaches; see `rely_on_closures`."""
+    return rely_on_closures(session, [root], progress)
 
-    `progress` is called with the number of blocks so far, once a batch.
+
+def rely_on_closures(session: BlockWriting, roots: Iterable[Cid], progress: Callable[[int], None] | None = None) -> int:
+    """Protect every block that `roots` reach for as long as `session` lasts; return how many there are.
+
+    What several roots share is walked once. `progress` is called with the number of blocks so far, once a batch.
 
     Raises:
         IncompleteError: a block is not there.
         IntegrityError, DecodeError: a block is damaged or its links can't be read.
     """
-    seen = {_identity(root)}
-    waiting = [root]
-    while waiting:
-        batch, waiting = waiting[-_BATCH:], waiting[:-_BATCH]
-        for missing in session.rely_on(batch):
-            raise IncompleteError(root, missing)
-        for cid in batch:
-            for child in read_links(session, cid):
-                if (name := _identity(child)) not in seen:
-                    seen.add(name)
-                    waiting.append(child)
-        if progress:
-            progress(len(seen))
+    seen: set[bytes] = set()
+    for root in roots:
+        waiting = [] if _identity(root) in seen else [root]
+        seen.add(_identity(root))
+        while waiting:
+            batch = waiting[-_BATCH:]
+            del waiting[-_BATCH:]
+            for missing in session.rely_on(batch):
+                raise IncompleteError(root, missing)
+            for cid in batch:
+                for child in read_links(session, cid):
+                    if (name := _identity(child)) not in seen:
+                        seen.add(name)
+                        waiting.append(child)
+            if progress:
+                progress(len(seen))
     return len(seen)
 
 
@@ -94,10 +103,10 @@ class Marks:
                     raise IncompleteError(root, exc.cid) from exc
 
 
-def iter_problems(blocks: BlockReader, root: Cid) -> Iterator[Problem]:
-    """Walk all that `root` reaches, checking each block against its CID; yield those missing or damaged."""
-    seen = {_identity(root)}
-    waiting = [root]
+def iter_problems(blocks: BlockReader, roots: Iterable[Cid]) -> Iterator[Problem]:
+    """Walk all that `roots` reach, checking each block against its CID; yield those missing or damaged, each once."""
+    waiting = list(roots)
+    seen = {_identity(root) for root in waiting}
     while waiting:
         cid = waiting.pop()
         try:

@@ -109,7 +109,8 @@ def _translate(code: int | None, path: Path, reason: str | None) -> IpvcsError:
         return ReadOnlyError(path)
     if code in (errno.EACCES, errno.EPERM):
         return PermissionDeniedError(path)
-    return DiskError(f"cannot use '{path}': {reason or 'unknown error'}", path)
+    hint = "check the path, letter by letter" if code == errno.ENOENT else None
+    return DiskError(f"cannot use '{path}': {reason or 'unknown error'}", path, hint=hint)
 
 
 @contextmanager

@@ -1,16 +1,17 @@
 """Files, directories and symlinks of the disk, read into a DAG: what `put` does.
 
 Directories are walked with a stack of our own, deepest entries first, so a directory is written when all it links to is
-written, and memory holds the links of the directories that are open.
+written, and memory holds the links of the directories that are open. Symlinks are stored and never followed.
 """
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ipvcs.errors import LimitError
 from ipvcs.objects.block import BlockWriter
 from ipvcs.objects.chunkers.registry import parse_chunker
 from ipvcs.objects.dag_pb import PBLink
@@ -20,9 +21,11 @@ from ipvcs.objects.node_writer import Built
 from ipvcs.objects.profile import ImportOptions
 from ipvcs.objects.symlink_writer import build_symlink
 from ipvcs.objects.unixfs import MODE_MASK, Mtime
+from ipvcs.storage.directory_position import MAX_DEPTH, DirectoryPosition
 from ipvcs.storage.disk import DiskError, disk_errors
 
 _NANOS: Final = 1_000_000_000
+_OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SpecialFileError(DiskError):
@@ -47,8 +50,8 @@ class NotRecursiveError(DiskError):
 class ImportRules:
     """What of the disk goes into the DAG besides content.
 
-    `mode` and `mtime` are given to every entry (symlinks have no mode); the `preserve` flags take each entry's own.
-    `hidden` takes entries of directories whose names begin with a dot.
+    `mode` and `mtime` are given to every entry (symlinks have no mode); where they are not, the `preserve` flags take
+    each entry's own, as in Kubo. `hidden` takes entries of directories whose names begin with a dot.
     """
 
     recursive: bool = False
@@ -60,11 +63,12 @@ class ImportRules:
 
     def mode_of(self, status: os.stat_result) -> int | None:
         """Return the mode to store for a file or directory."""
-        return status.st_mode & MODE_MASK if self.preserve_mode else self.mode
+        return status.st_mode & MODE_MASK if self.preserve_mode and self.mode is None else self.mode
 
     def mtime_of(self, status: os.stat_result) -> Mtime | None:
         """Return the modification time to store."""
-        return Mtime(*divmod(status.st_mtime_ns, _NANOS)) if self.preserve_mtime else self.mtime
+        preserved = self.preserve_mtime and self.mtime is None
+        return Mtime(*divmod(status.st_mtime_ns, _NANOS)) if preserved else self.mtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,15 @@ class Imported:
 
 @dataclass(slots=True)
 class _Directory:
-    """A directory that is being read."""
+    """A directory that is being read: its entry's name, its path on the disk, its name in reports, and what of its
+    entries is waiting, the first one last.
+    """
 
+    entry: bytes
     path: bytes
     name: bytes
     status: os.stat_result
-    waiting: Iterator[bytes]
+    waiting: list[bytes]
     links: list[PBLink] = field(default_factory=list)
 
 
@@ -114,6 +121,7 @@ class DiskImporter:
         Raises:
             NotRecursiveError: a directory, and the rules are not recursive.
             SpecialFileError: neither file, directory nor symlink.
+            LimitError: directories more than `MAX_DEPTH` deep, which nobody could get back.
             DiskError: it can't be read.
         """
         with disk_errors(Path(os.fsdecode(path))):
@@ -128,47 +136,79 @@ class DiskImporter:
     def _import(self, path: bytes, name: bytes) -> Built:
         status = os.lstat(path)
         if not stat.S_ISDIR(status.st_mode):
-            return self._import_leaf(path, name, status)
+            return self._import_leaf(path, None, path, name, status)
         if not self._rules.recursive:
             raise NotRecursiveError(Path(os.fsdecode(path)))
-        stack = [self._open(path, name, status)]
-        while True:
-            directory = stack[-1]
-            entry = next(directory.waiting, None)
-            if entry is not None:
-                below, shown = os.path.join(directory.path, entry), os.path.join(directory.name, entry)
-                status = os.lstat(below)
-                if stat.S_ISDIR(status.st_mode):
-                    stack.append(self._open(below, shown, status))
-                else:
-                    directory.links.append(self._import_leaf(below, shown, status).link(entry))
-                continue
-            mode, mtime = self._rules.mode_of(directory.status), self._rules.mtime_of(directory.status)
-            built = build_directory(directory.links, self._options, self._writer, mode=mode, mtime=mtime)
-            self._report(directory.name, built)
-            stack.pop()
-            if not stack:
-                return built
-            stack[-1].links.append(built.link(os.path.basename(directory.path)))
+        fd = os.open(path, _OPEN_FLAGS | os.O_DIRECTORY)
+        with DirectoryPosition(fd) as position:
+            stack = [self._list(b"", path, name, fd)]
+            while True:
+                directory = stack[-1]
+                if directory.waiting:
+                    entry = directory.waiting.pop()
+                    try:
+                        self._import_entry(entry, stack, position)
+                    except OSError as exc:
+                        exc.filename = os.path.join(directory.path, entry)  # it only says where below the directory
+                        raise
+                    continue
+                built = self._finish(directory)
+                stack.pop()
+                if not stack:
+                    return built
+                position.leave()
+                stack[-1].links.append(built.link(directory.entry))
 
-    def _open(self, path: bytes, name: bytes, status: os.stat_result) -> _Directory:
-        names = sorted(entry for entry in os.listdir(path) if self._rules.hidden or not entry.startswith(b"."))
-        return _Directory(path, name, status, iter(names))
+    def _import_entry(self, entry: bytes, stack: list[_Directory], position: DirectoryPosition) -> None:
+        """Store an entry of the directory on top of `stack`, or, if it is one with entries, put that on top."""
+        directory = stack[-1]
+        path, name = os.path.join(directory.path, entry), os.path.join(directory.name, entry)
+        status = os.lstat(entry, dir_fd=position.fd)
+        if not stat.S_ISDIR(status.st_mode):
+            directory.links.append(self._import_leaf(entry, position.fd, path, name, status).link(entry))
+            return
+        if len(stack) >= MAX_DEPTH:
+            raise LimitError(f"directories of '{os.fsdecode(stack[0].path)}' are nested more than {MAX_DEPTH} deep")
+        fd = position.open(entry)
+        try:
+            below = self._list(entry, path, name, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        if below.waiting:
+            position.enter(fd)
+            stack.append(below)
+        else:  # it need not be one that can be entered
+            os.close(fd)
+            directory.links.append(self._finish(below).link(entry))
 
-    def _import_leaf(self, path: bytes, name: bytes, status: os.stat_result) -> Built:
+    def _list(self, entry: bytes, path: bytes, name: bytes, fd: int) -> _Directory:
+        names = [os.fsencode(found) for found in os.listdir(fd)]
+        names = [found for found in names if self._rules.hidden or not found.startswith(b".")]
+        return _Directory(entry, path, name, os.fstat(fd), sorted(names, reverse=True))
+
+    def _finish(self, directory: _Directory) -> Built:
+        """Store a directory, all entries of which are stored."""
+        mode, mtime = self._rules.mode_of(directory.status), self._rules.mtime_of(directory.status)
+        built = build_directory(directory.links, self._options, self._writer, mode=mode, mtime=mtime)
+        self._report(directory.name, built)
+        return built
+
+    def _import_leaf(self, entry: bytes, parent: int | None, path: bytes, name: bytes, status: os.stat_result) -> Built:
+        """Store `entry` of the open directory `parent` (None: of the working directory), in messages `path`."""
         if stat.S_ISLNK(status.st_mode):
-            target = os.readlink(path)
+            target = os.readlink(entry, dir_fd=parent)
             built = build_symlink(target, self._options, self._writer, mtime=self._rules.mtime_of(status))
         elif stat.S_ISREG(status.st_mode):
-            built = self._import_file(path)
+            built = self._import_file(entry, parent, path)
         else:
             raise SpecialFileError(Path(os.fsdecode(path)))
         self._report(name, built)
         return built
 
-    def _import_file(self, path: bytes) -> Built:
+    def _import_file(self, entry: bytes, parent: int | None, path: bytes) -> Built:
         # O_NONBLOCK: should a named pipe have taken the file's place, opening it must not wait for a writer.
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(entry, _OPEN_FLAGS | os.O_NONBLOCK, dir_fd=parent)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):

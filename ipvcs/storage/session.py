@@ -62,7 +62,6 @@ class WriteSession:
         ] = {}  # copies that are not what they should be; pending blocks replace them
         self._closed = False
         self._failure: IpvcsError | None = None
-        self.flushes = 0  # how many flushes have ended: what was put before the last one began is durable
 
     def put(self, block: Block) -> None:
         """Take one block. Others may see it, and it is durable, after `flush` at the latest."""
@@ -110,7 +109,6 @@ class WriteSession:
                 if self._pending:
                     self._segment().sync()
                 self._unwritten = {block.cid.multihash: block for block in self._commit()}
-            self.flushes += 1
             if self._appender is not None and self._appender.length >= SEGMENT_SIZE:
                 self._appender.close()
                 self._appender = None

@@ -87,7 +87,7 @@ def check_after_crash(path: Path, stored: Iterable[Cid], pinned: Iterable[Cid] =
         assert [cid for cid in stored if not home.blocks.has(cid)] == [], "reported as stored, and lost"
         for cid in pinned:
             assert home.pins.get(cid).cid == cid
-            assert list(closure.iter_problems(home.blocks, cid)) == []
+            assert list(closure.iter_problems(home.blocks, [cid])) == []
         _write_and_read(home)
 
 

@@ -188,16 +188,16 @@ def test_pins_are_found_by_part_of_their_name(ipvcs: Ipvcs, tree: Path) -> None:
     assert {pin["Name"] for pin in ipvcs.ok("pin", "ls", "--name=20", "--json").json} == {"backup 2024", "backup 2025"}
 
 
-def test_a_damaged_block_can_be_dropped_and_put_again(ipvcs: Ipvcs, tree: Path) -> None:
+def test_a_damaged_block_is_mended_by_putting_it_again(ipvcs: Ipvcs, tree: Path) -> None:
     cid = ipvcs.ok("put", "-Q", tree / "f").out.strip()
     segment = next((ipvcs.home / "blocks").glob("*.car"))
     data = bytearray(segment.read_bytes())
     data[data.index(b"f" * 100)] ^= 1
     segment.write_bytes(data)
-    assert ipvcs.run("repo", "verify").code == 1
-    found = ipvcs.run("repo", "verify", "--drop")
-    assert (found.code, "removed: put or import them again" in found.stderr) == (1, True)
+    found = ipvcs.run("repo", "verify")
+    assert (found.code, "put or import them again" in found.stderr) == (1, True)
     assert ipvcs.run("pin", "verify").code == 1
+    assert "damaged" in ipvcs.fails("cat", cid)
     assert ipvcs.ok("put", "-Q", tree / "f").out.strip() == cid
     assert ipvcs.ok("repo", "verify").code == 0
     assert ipvcs.ok("cat", cid).stdout == b"f" * 3000

@@ -31,7 +31,7 @@ def root(ipvcs: Ipvcs, tree: Path) -> str:
 
 def test_put_pins_recursively_with_a_name(ipvcs: Ipvcs, tree: Path) -> None:
     cid = ipvcs.ok("put", "-rQ", "--pin-name", "mine", tree).out.strip()
-    assert ipvcs.ok("pin", "ls", "-n", "-t", "recursive").lines == [f"{cid} recursive mine"]
+    assert ipvcs.ok("pin", "ls", "--names", "-t", "recursive").lines == [f"{cid} recursive mine"]
 
 
 def test_what_a_pin_reaches_is_pinned_indirectly(ipvcs: Ipvcs, root: str) -> None:
@@ -71,7 +71,7 @@ def test_pin_update_moves_the_pin_and_its_name(ipvcs: Ipvcs, tree: Path) -> None
     (tree / "c").write_bytes(b"c")
     new = ipvcs.ok("put", "-rQ", "--no-pin", tree).out.strip()
     assert ipvcs.ok("pin", "update", old, new).lines == [f"updated {old} to {new}"]
-    assert ipvcs.ok("pin", "ls", "-n", "-t", "recursive").lines == [f"{new} recursive data"]
+    assert ipvcs.ok("pin", "ls", "--names", "-t", "recursive").lines == [f"{new} recursive data"]
 
 
 def test_pin_verify_finds_what_is_missing(ipvcs: Ipvcs, root: str) -> None:
@@ -203,7 +203,7 @@ def test_a_car_whose_roots_are_not_whole_is_not_pinned(ipvcs: Ipvcs, other: Ipvc
     with (tmp_path / "roots.car").open("wb") as file:
         CarWriter([Cid.parse(root)], file.write)
     error = other.fails("dag", "import", tmp_path / "roots.car")
-    assert f"block '{root}' of '{root}' not found" in error
+    assert f"block '{root}' not found" in error
     other.ok("dag", "import", "--pin-roots=false", tmp_path / "roots.car")
 
 
@@ -248,7 +248,7 @@ def test_cids_are_converted_and_described(ipvcs: Ipvcs) -> None:
 def test_settings_are_kept_checked_and_shown(ipvcs: Ipvcs, tmp_path: Path) -> None:
     assert ipvcs.ok("config", "Datastore.Sync").out == "true\n"
     ipvcs.ok("config", "Datastore.Sync", "--bool", "false")
-    assert ipvcs.ok("config", "Datastore").out == '{\n  "Sync": false\n}\n'
+    assert json.loads(ipvcs.ok("config", "Datastore").out)["Sync"] is False
     ipvcs.ok("config", "Addresses.Swarm", "--json", '["/ip4/127.0.0.1/tcp/0"]')
     assert json.loads(ipvcs.ok("config", "show").out)["Addresses"]["Swarm"] == ["/ip4/127.0.0.1/tcp/0"]
     assert "takes true or false" in ipvcs.fails("config", "Datastore.Sync", "maybe", code=129)

@@ -28,7 +28,7 @@ def write_input(spec: dict[str, Any], path: Path) -> None:
             entry.parent.mkdir(parents=True, exist_ok=True)
             write_input({"text": content} if isinstance(content, str) else content, entry)
     elif "dir_of_x" in spec:
-        write_directory({name: b"x" for name in random_names(spec["dir_of_x"])}, path)
+        write_directory(dict.fromkeys(random_names(spec["dir_of_x"]), b"x"), path)
     elif "dir_of_fileN" in spec:
         write_directory({b"file%d" % i: b"%d\n" % i for i in range(1, spec["dir_of_fileN"] + 1)}, path)
     elif "dir_of_longnames" in spec:

@@ -48,7 +48,7 @@ def test_a_deep_chain_needs_no_recursion() -> None:
     assert len(marks.keys) == 5000
     with store.writing() as session:
         assert rely_on_closure(session, blocks[-1].cid) == 5000
-    assert list(iter_problems(store, blocks[-1].cid)) == []
+    assert list(iter_problems(store, [blocks[-1].cid])) == []
 
 
 def test_links_of_identity_blocks_are_followed() -> None:
@@ -85,7 +85,7 @@ def test_every_problem_below_a_root_is_listed_once() -> None:
     store = stored(*(block for block in TREE if block not in (LEFT, LEAVES[2])))
     store._blocks[LEAVES[3].cid.multihash] = (LEAVES[3].cid, b"rotten")
 
-    problems = {problem.cid: problem.reason for problem in iter_problems(store, ROOT.cid)}
+    problems = {problem.cid: problem.reason for problem in iter_problems(store, [ROOT.cid])}
 
     assert set(problems) == {LEFT.cid, LEAVES[2].cid, LEAVES[3].cid}
     assert "not found" in problems[LEFT.cid]

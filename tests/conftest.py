@@ -29,7 +29,7 @@ _home = pytest.StashKey[Path]()
 
 # `default` gives the same examples in every run, so that a failure is the change's; `long` looks for new ones.
 hypothesis.settings.register_profile("default", derandomize=True, max_examples=50, deadline=None, print_blob=True)
-hypothesis.settings.register_profile("long", derandomize=False, max_examples=2000, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("long", derandomize=False, max_examples=500, deadline=None, print_blob=True)
 _profile = os.environ.get("HYPOTHESIS_PROFILE", "default")
 hypothesis.settings.load_profile(_profile)
 

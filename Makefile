@@ -49,7 +49,7 @@ test: install peers
 
 test-long: export HYPOTHESIS_PROFILE := long
 test-long: install peers
-	$(PYTEST) --timeout 3600 -o faulthandler_timeout=3600 -o faulthandler_timeout=7200
+	$(PYTEST) --timeout 3600 -o faulthandler_timeout=7200
 
 bench: install peers
 	$(ISOLATED) $(BIN)/python -m bench

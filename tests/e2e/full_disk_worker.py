@@ -40,16 +40,16 @@ def check_sound(home: Home, stored: list[Block]) -> None:
 
 
 def put_until_full(home: Home, size: int, *, pin: bool = False) -> list[Block]:
-    """Put batches of blocks until the disk is full; return those that were reported as stored."""
+    """Put batches of blocks until the disk is full; return those that were reported as stored (and pinned)."""
     stored: list[Block] = []
 
     def put() -> None:
         while True:
             batch = [random_block(size) for _ in range(max(1, 100_000 // size))]
             home.blocks.put_many(batch)
-            stored.extend(batch)
             if pin:
                 home.pins.add(Pin(block.cid, PinMode.DIRECT) for block in batch)
+            stored.extend(batch)
 
     with pytest.raises(DiskFullError, match="no space left on the disk of") as caught:
         put()

@@ -204,22 +204,29 @@ def _import_options(app: App, given: dict[str, Any]) -> "ImportOptions":
     else:
         configured = _configured(app.config)
         given = {name: value if value is not None else configured.get(name) for name, value in given.items()}
-    return resolve_options(
-        given["profile"],
-        cid_version=given["cid_version"],
-        raw_leaves=given["raw_leaves"],
-        chunker=given["chunker"],
-        hash_code=multihash.code_of(given["hash_name"]) if given["hash_name"] else None,
-        max_file_links=given["max_file_links"],
-        max_directory_links=given["max_directory_links"],
-        hamt_fanout=given["max_hamt_fanout"],
-        trickle=given["trickle"],
-        inline=given["inline"],
-        inline_limit=given["inline_limit"],
-        hamt_threshold=configured.get("hamt_threshold"),
-        hamt_estimate=configured.get("hamt_estimate"),
-        metadata=bool(given["preserve_mode"] or given["preserve_mtime"] or given["mode"] or given["mtime"]),
-    )
+    try:
+        return resolve_options(
+            given["profile"],
+            cid_version=given["cid_version"],
+            raw_leaves=given["raw_leaves"],
+            chunker=given["chunker"],
+            hash_code=multihash.code_of(given["hash_name"]) if given["hash_name"] else None,
+            max_file_links=given["max_file_links"],
+            max_directory_links=given["max_directory_links"],
+            hamt_fanout=given["max_hamt_fanout"],
+            trickle=given["trickle"],
+            inline=given["inline"],
+            inline_limit=given["inline_limit"],
+            hamt_threshold=configured.get("hamt_threshold"),
+            hamt_estimate=configured.get("hamt_estimate"),
+            metadata=bool(given["preserve_mode"] or given["preserve_mtime"] or given["mode"] or given["mtime"]),
+        )
+    except UsageError as exc:
+        settings = [key for name, key in _SETTINGS.items() if name != "profile" and configured.get(name) is not None]
+        if not settings:
+            raise
+        hint = f"the home's settings take part: {', '.join(settings)}; `ipvcs config` changes them"
+        raise UsageError(str(exc), hint=hint) from exc
 
 
 def _configured(config: "Config") -> dict[str, Any]:

@@ -7,7 +7,7 @@ only then reads the pins. A block that is unmarked and was not relied on since t
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -337,11 +337,3 @@ def _keepers(home: Home, wanted: set[bytes]) -> dict[bytes, str]:
             for key in wanted & marks.keys:
                 kept.setdefault(key, f"it is pinned through '{pin.cid}'")
     return kept
-
-
-def cleanup_temporary(home: Home) -> None:
-    """Delete what interrupted commands left in the home's directory for temporary files."""
-    for path in home.temporary.iterdir():
-        with suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a command that is using it holds a lock
-            path.unlink()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ipvcs.storage.disk import DiskFullError
+from ipvcs.storage.pins import Pins
 from tests.cli_runner import Ipvcs
 
 HELLO_V0 = "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD"
@@ -191,3 +193,34 @@ def test_home_settings_decide_the_layout_unless_a_profile_is_named(ipvcs: Ipvcs,
     assert ipvcs.ok("put", "-Q", tmp_path / "f").out.startswith("bafk")
     assert ipvcs.ok("put", "-Q", "--cid-version", "0", tmp_path / "f").out.strip() == HELLO_V0
     assert ipvcs.ok("put", "-Q", *KUBO, tmp_path / "f").out.strip() == HELLO_V0
+
+
+def test_a_setting_that_no_import_can_have_is_named(ipvcs: Ipvcs, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    ipvcs.ok("config", "Import.CidVersion", "--json", "7")
+    error = ipvcs.fails("put", tmp_path / "f", code=129)
+    assert "unknown CID version 7" in error
+    assert "Import.CidVersion" in error
+    ipvcs.ok("put", *KUBO, tmp_path / "f")
+    ipvcs.ok("config", "replace", "-", stdin=b'{"Import": {"UnixFSHAMTDirectorySizeThreshold": "\xc2\xb2"}}')
+    assert "is not a size" in ipvcs.fails("put", tmp_path / "f", code=129)
+
+
+def test_an_explicit_mode_or_time_wins_over_a_preserved_one_and_time_0_is_none(ipvcs: Ipvcs, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    (tmp_path / "f").chmod(0o640)
+    given = ipvcs.ok("put", "-Q", *KUBO, "--mode=0764", tmp_path / "f").out
+    assert ipvcs.ok("put", "-Q", *KUBO, "--preserve-mode", "--mode=0764", tmp_path / "f").out == given
+    plain = ipvcs.ok("put", "-Q", *KUBO, tmp_path / "f").out
+    assert ipvcs.ok("put", "-Q", *KUBO, "--mtime=0", tmp_path / "f").out == plain
+
+
+def test_lines_that_promise_something_wait_for_the_pin(
+    ipvcs: Ipvcs, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise DiskFullError(tree)
+
+    monkeypatch.setattr(Pins, "add", refuse)
+    result = ipvcs.run("put", "-r", tree)
+    assert (result.code, result.stdout) == (128, b"")

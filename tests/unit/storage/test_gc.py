@@ -1,7 +1,6 @@
 """Garbage collection: what it keeps, what it takes, and what space it gives back."""
 
 import errno
-import fcntl
 import os
 import subprocess
 import sys
@@ -403,16 +402,3 @@ def test_the_slot_of_a_killed_reader_is_cleared(home: Home) -> None:
     before = slots()
     collect(home)
     assert slots() == before - 1
-
-
-def test_temporary_files_go_unless_somebody_holds_them(home: Home) -> None:
-
-    held, left = home.temporary / "held", home.temporary / "left"
-    held.touch()
-    left.touch()
-    with held.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        gc.cleanup_temporary(home)
-        assert list(Path(home.temporary).iterdir()) == [held]
-    gc.cleanup_temporary(home)
-    assert list(home.temporary.iterdir()) == []

@@ -18,6 +18,11 @@ from tests.e2e.crash import check_after_crash
 FLUSH_OFTEN = "import ipvcs.storage.session as s; s.WRITE_SIZE = 1; s.FLUSH_COUNT = 50"
 """So that lines appear, and are to be believed, long before the end."""
 UNBUFFERED = "import ipvcs.cli.ui as ui, os; ui.Ui.raw = lambda self, data: os.write(1, data)"
+AS_IN_A_TERMINAL = (
+    "import signal as g; g.signal(g.SIGINT, g.default_int_handler); "
+    "g.signal(g.SIGHUP, g.SIG_DFL); g.signal(g.SIGTERM, g.SIG_DFL)"
+)
+"""Whatever started the tests, `nohup` or a shell's `&`, may ignore them, and children inherit that."""
 MAIN = "from ipvcs.cli.script import main; main()"
 SLOWLY = (
     "import ipvcs.storage.disk_export as e, time; w = e.write_all; e.write_all = lambda *a: (time.sleep(.01), w(*a))"
@@ -38,7 +43,7 @@ def many(tmp_path: Path) -> Path:
 
 def start(home: Path, *words: str | Path, first: str = "") -> "subprocess.Popen[bytes]":
     """Start a command, which runs the statement `first` before anything else."""
-    command = [sys.executable, "-c", f"{first}\n{MAIN}", *map(str, words)]
+    command = [sys.executable, "-c", f"{AS_IN_A_TERMINAL}\n{first}\n{MAIN}", *map(str, words)]
     return subprocess.Popen(command, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

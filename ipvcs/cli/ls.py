@@ -1,5 +1,6 @@
 """`ipvcs ls`: list directories."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +43,7 @@ def ls_command(app: App, paths: tuple[str, ...], headers: bool, resolve_type: bo
     """
     for position, path in enumerate(paths):
         cid = resolve_cid(app, path)
-        entries = [_describe(app, link) if resolve_type else _bare(link) for link in _links(app, cid)]
+        entries = (_describe(app, link) if resolve_type else _bare(link) for link in _iter_links(app, cid))
         if as_json:
             app.ui.json({"Objects": [{"Hash": str(cid), "Links": [_json(entry) for entry in entries]}]})
             continue
@@ -56,8 +57,8 @@ def ls_command(app: App, paths: tuple[str, ...], headers: bool, resolve_type: bo
             app.ui.data(f"{entry.cid}{shown} {entry.name}{slash}")
 
 
-def _links(app: App, cid: "Cid") -> list["PBLink"]:
-    """Return the entries of a directory, else the links as they are."""
+def _iter_links(app: App, cid: "Cid") -> Iterator["PBLink"]:
+    """Yield the entries of a directory as they are read, else the links as they are."""
     from ipvcs.multiformats import codecs
     from ipvcs.objects import dag_pb
     from ipvcs.objects.codec_registry import links_of
@@ -70,11 +71,14 @@ def _links(app: App, cid: "Cid") -> list["PBLink"]:
     blocks = app.home.blocks
     data = read_block(blocks, cid)
     if cid.codec != codecs.DAG_PB:
-        return [PBLink(link, b"", None) for link in links_of(cid, data)]
-    obj = view(cid, data)
-    if isinstance(obj, Tree):
-        return [link for link in obj.iter_entries(blocks) if not is_tree_payload(blocks, link)]
-    return list(dag_pb.decode(data).links)
+        for target in links_of(cid, data):
+            yield PBLink(target, b"", None)
+    elif isinstance(tree := view(cid, data), Tree):
+        for link in tree.iter_entries(blocks):
+            if not is_tree_payload(blocks, link):
+                yield link
+    else:
+        yield from dag_pb.decode(data).links
 
 
 def _describe(app: App, link: "PBLink") -> _Entry:

@@ -116,7 +116,7 @@ def put_command(app: App, /, paths: tuple[str, ...], as_json: bool, **given: Any
         stack.callback(printer.close)
         total = _measure(app, named, rules)
         advance = stack.enter_context(app.ui.progress("Storing", total))
-        roots = _store(named, options, rules, session or _Discard(), printer, advance, given)
+        roots = _store(app, named, options, rules, session or _Discard(), printer, advance, given)
         if session is not None:
             session.flush()
             if given["pin"]:
@@ -159,6 +159,7 @@ def _check_entry_names(names: list[bytes]) -> None:
 
 
 def _store(
+    app: App,
     paths: list[tuple[str, bytes]],
     options: "ImportOptions",
     rules: "ImportRules",
@@ -171,7 +172,8 @@ def _store(
     from ipvcs.objects.directory import build_directory
     from ipvcs.storage.disk_import import DiskImporter, Imported
 
-    importer = DiskImporter(options, rules, writer, on_stored=printer.add, on_bytes=advance)
+    scratch = app.home.temporary if not given["only_hash"] else None
+    importer = DiskImporter(options, rules, writer, on_stored=printer.add, on_bytes=advance, scratch=scratch)
     roots: list[Built] = []
     links = []
     for path, name in paths:

@@ -15,7 +15,8 @@ from ipvcs.errors import DecodeError, UsageError
 from ipvcs.objects import hamt, unixfs
 from ipvcs.objects.block import BlockReader, BlockWriter
 from ipvcs.objects.dag_pb import PBLink, PBNode
-from ipvcs.objects.hamt import Hamt
+from ipvcs.objects.hamt_shard import hash_name
+from ipvcs.objects.hamt_stream import write_by_hash
 from ipvcs.objects.node_writer import Built, NodeWriter
 from ipvcs.objects.profile import ImportOptions
 from ipvcs.objects.sharding import fits_plain
@@ -91,6 +92,25 @@ def build_sharded_directory(
         EntryNameError, HamtCollisionError: as `build_directory`.
     """
     return _put_sharded(sorted_entries(entries), NodeWriter(options, writer), mode, mtime)
+
+
+def build_directory_by_hash(
+    entries: Iterable[tuple[int, PBLink]],
+    options: ImportOptions,
+    writer: BlockWriter,
+    *,
+    mode: int | None = None,
+    mtime: Mtime | None = None,
+) -> Built:
+    """Store a sharded directory of any number of entries in little memory.
+
+    `entries` come with the hashes of their names (`hamt_shard.hash_name`), ascending, each name once.
+
+    Raises:
+        EntryNameError, HamtCollisionError: as `build_directory`; a name that comes twice is a collision.
+    """
+    checked = ((name_hash, normalized_entry(link)) for name_hash, link in entries)
+    return write_by_hash(checked, NodeWriter(options, writer), mode=mode, mtime=mtime)
 
 
 def iter_directory(reader: BlockReader, node: PBNode) -> Iterator[PBLink]:
@@ -199,7 +219,5 @@ def _put_plain(
 
 
 def _put_sharded(links: list[PBLink], nodes: NodeWriter, mode: int | None, mtime: Mtime | None) -> Built:
-    trie = Hamt(nodes.options.hamt_fanout)
-    for link in links:
-        trie.set(link)
-    return trie.write(nodes, mode=mode, mtime=mtime)
+    entries = sorted((hash_name(link.name or b""), link) for link in links)
+    return write_by_hash(entries, nodes, mode=mode, mtime=mtime)

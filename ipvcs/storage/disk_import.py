@@ -15,14 +15,16 @@ from ipvcs.errors import LimitError
 from ipvcs.objects.block import BlockWriter
 from ipvcs.objects.chunkers.registry import parse_chunker
 from ipvcs.objects.dag_pb import PBLink
-from ipvcs.objects.directory import build_directory
+from ipvcs.objects.directory import build_directory, build_directory_by_hash
 from ipvcs.objects.file_layout import build_file
 from ipvcs.objects.node_writer import Built
 from ipvcs.objects.profile import ImportOptions
+from ipvcs.objects.sharding import fits_plain
 from ipvcs.objects.symlink_writer import build_symlink
 from ipvcs.objects.unixfs import MODE_MASK, Mtime
 from ipvcs.storage.directory_position import MAX_DEPTH, DirectoryPosition
 from ipvcs.storage.disk import DiskError, disk_errors
+from ipvcs.storage.entry_sorter import RUN_LENGTH, EntrySorter
 
 _NANOS: Final = 1_000_000_000
 _OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -91,12 +93,14 @@ class _Directory:
     status: os.stat_result
     waiting: list[bytes]
     links: list[PBLink] = field(default_factory=list)
+    sorter: EntrySorter | None = None  # takes the links when there are many, and the directory is to be sharded
 
 
 class DiskImporter:
     """Stores entries of the disk by `options` and `rules` into `writer`.
 
     `on_stored` is told each entry when it is stored, children before parents; `on_bytes` how many bytes were read.
+    `scratch` is a directory for temporary files (None: the system's), which only very large directories need.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class DiskImporter:
         *,
         on_stored: Callable[[Imported], None] | None = None,
         on_bytes: Callable[[int], None] | None = None,
+        scratch: Path | None = None,
     ) -> None:
         self._options = options
         self._rules = rules
@@ -114,6 +119,7 @@ class DiskImporter:
         self._chunker = parse_chunker(options.chunker)
         self._on_stored = on_stored
         self._on_bytes = on_bytes
+        self._scratch = scratch
 
     def import_path(self, path: bytes, name: bytes) -> Built:
         """Store what is at `path`, a symlink as a symlink, and report it and all below it under `name`.
@@ -157,7 +163,7 @@ class DiskImporter:
                 if not stack:
                     return built
                 position.leave()
-                stack[-1].links.append(built.link(directory.entry))
+                self._add_link(stack[-1], built.link(directory.entry))
 
     def _import_entry(self, entry: bytes, stack: list[_Directory], position: DirectoryPosition) -> None:
         """Store an entry of the directory on top of `stack`, or, if it is one with entries, put that on top."""
@@ -165,7 +171,7 @@ class DiskImporter:
         path, name = os.path.join(directory.path, entry), os.path.join(directory.name, entry)
         status = os.lstat(entry, dir_fd=position.fd)
         if not stat.S_ISDIR(status.st_mode):
-            directory.links.append(self._import_leaf(entry, position.fd, path, name, status).link(entry))
+            self._add_link(directory, self._import_leaf(entry, position.fd, path, name, status).link(entry))
             return
         if len(stack) >= MAX_DEPTH:
             raise LimitError(f"directories of '{os.fsdecode(stack[0].path)}' are nested more than {MAX_DEPTH} deep")
@@ -180,7 +186,22 @@ class DiskImporter:
             stack.append(below)
         else:  # it need not be one that can be entered
             os.close(fd)
-            directory.links.append(self._finish(below).link(entry))
+            self._add_link(directory, self._finish(below).link(entry))
+
+    def _add_link(self, directory: _Directory, link: PBLink) -> None:
+        """Note an entry that is stored. Once a directory is too large to be plain, its links go to the disk."""
+        if directory.sorter is not None:
+            directory.sorter.add(link)
+            return
+        directory.links.append(link)
+        if len(directory.links) % RUN_LENGTH:
+            return
+        mode, mtime = self._rules.mode_of(directory.status), self._rules.mtime_of(directory.status)
+        if not fits_plain(directory.links, self._options, mode=mode, mtime=mtime):
+            directory.sorter = EntrySorter(self._scratch)
+            for each in directory.links:
+                directory.sorter.add(each)
+            directory.links.clear()
 
     def _list(self, entry: bytes, path: bytes, name: bytes, fd: int) -> _Directory:
         names = [os.fsencode(found) for found in os.listdir(fd)]
@@ -190,7 +211,12 @@ class DiskImporter:
     def _finish(self, directory: _Directory) -> Built:
         """Store a directory, all entries of which are stored."""
         mode, mtime = self._rules.mode_of(directory.status), self._rules.mtime_of(directory.status)
-        built = build_directory(directory.links, self._options, self._writer, mode=mode, mtime=mtime)
+        if directory.sorter is None:
+            built = build_directory(directory.links, self._options, self._writer, mode=mode, mtime=mtime)
+        else:
+            entries = directory.sorter.by_hash()
+            built = build_directory_by_hash(entries, self._options, self._writer, mode=mode, mtime=mtime)
+            directory.sorter.close()
         self._report(directory.name, built)
         return built
 

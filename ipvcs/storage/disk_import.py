@@ -7,6 +7,7 @@ written, and memory holds the links of the directories that are open. Symlinks a
 import os
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -214,9 +215,8 @@ class DiskImporter:
         if directory.sorter is None:
             built = build_directory(directory.links, self._options, self._writer, mode=mode, mtime=mtime)
         else:
-            entries = directory.sorter.by_hash()
-            built = build_directory_by_hash(entries, self._options, self._writer, mode=mode, mtime=mtime)
-            directory.sorter.close()
+            with closing(directory.sorter) as sorter:
+                built = build_directory_by_hash(sorter.by_hash(), self._options, self._writer, mode=mode, mtime=mtime)
         self._report(directory.name, built)
         return built
 

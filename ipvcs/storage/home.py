@@ -4,6 +4,7 @@
     config      settings that differ from the defaults (JSON)
     blocks/     segments of blocks
     datastore/  LMDB: block index, pins, memos, counters
+    keystore/   one file a key, `self` is the node's own; made by the first command that needs it
     leases/     one locked file a writer
     tmp/        what a crash may leave behind and anyone may delete
     reserve     a little disk space, given up when a full disk would stop garbage collection

@@ -1,0 +1,317 @@
+"""The shell around the cores, over real sockets: two hosts in one process."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from ipvcs.errors import UnavailableError
+from ipvcs.node.network.connection import KeepAlive, PeerSilentError
+from ipvcs.node.network.errors import PeerMismatchError, ProtocolNotSupportedError
+from ipvcs.node.network.interface import Connection, Stream
+from ipvcs.node.network.limits import Limits
+from ipvcs.node.network.mplex import MplexSession
+from ipvcs.node.network.noise import NoiseSecurity
+from ipvcs.node.network.tls import TlsSecurity
+from tests.fakes.tcp_host import MPLEX, YAMUX, TcpHost, read_all
+
+pytestmark = [pytest.mark.network, pytest.mark.anyio]
+
+KIB = 1024
+MIB = 1024 * KIB
+STACKS = [(NoiseSecurity, YAMUX), (NoiseSecurity, MPLEX), (TlsSecurity, YAMUX), (TlsSecurity, MPLEX)]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=STACKS, ids=lambda stack: f"{stack[0].__name__}{stack[1][:6]}".replace("/", "-"))
+async def pair(request: pytest.FixtureRequest) -> AsyncIterator[tuple[TcpHost, TcpHost, Connection]]:
+    """Two hosts of one stack, and the dialler's connection."""
+    security, muxer = request.param
+    async with (
+        TcpHost(security=security, muxers=[muxer]) as server,
+        TcpHost(security=security, muxers=[muxer]) as client,
+    ):
+        await server.listen()
+        yield server, client, await client.dial(server)
+
+
+@pytest.fixture
+async def hosts() -> AsyncIterator[tuple[TcpHost, TcpHost, Connection]]:
+    """Two hosts over Noise and yamux."""
+    async with TcpHost() as server, TcpHost() as client:
+        await server.listen()
+        yield server, client, await client.dial(server)
+
+
+async def settled(condition: object) -> None:
+    """Wait until `condition()`; a test's time-out ends it otherwise."""
+    assert callable(condition)
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+async def send_for_ever(stream: Stream) -> None:
+    """Send until something breaks."""
+    while True:
+        await stream.send(bytes(10 * KIB))
+        await asyncio.sleep(0)
+
+
+async def test_both_know_who_the_other_is(pair: tuple[TcpHost, TcpHost, Connection]) -> None:
+    server, client, connection = pair
+    await settled(lambda: server.accepted)
+    (accepted,) = server.accepted
+    assert (connection.remote_peer, accepted.remote_peer) == (server.peer_id, client.peer_id)
+    assert connection.remote_key == server.key.public_key
+    assert (connection.security, connection.muxer) == (accepted.security, accepted.muxer)
+    assert (connection.direction, accepted.direction) == ("outbound", "inbound")
+    assert accepted.remote_addr == connection.local_addr
+
+
+async def test_a_large_stream_comes_back_whole(pair: tuple[TcpHost, TcpHost, Connection]) -> None:
+    data = random.Random(1).randbytes(5 * MIB + 17)
+    stream = await pair[2].open_stream(["/echo"])
+
+    async def write() -> None:
+        for start in range(0, len(data), 300_001):
+            await stream.send(memoryview(data)[start : start + 300_001])
+        await stream.send_eof()
+
+    writer = asyncio.create_task(write())
+    assert await read_all(stream) == data
+    await writer
+    await stream.aclose()
+
+
+async def test_many_streams_at_once_keep_their_bytes_apart(pair: tuple[TcpHost, TcpHost, Connection]) -> None:
+    async def use(number: int) -> None:
+        data = random.Random(number).randbytes(50_000)
+        stream = await pair[2].open_stream(["/echo"], lazy=number % 2 == 0)
+        await stream.send(data)
+        await stream.send_eof()
+        assert await read_all(stream) == data
+        await stream.aclose()
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(100):
+            tasks.create_task(use(number))
+
+
+async def test_a_reader_that_does_not_read_stops_the_sender_and_nobody_else(
+    hosts: tuple[TcpHost, TcpHost, Connection],
+) -> None:
+    server, _client, connection = hosts
+    release = asyncio.Event()
+    received = 0
+
+    async def sleepy(stream: Stream) -> None:
+        nonlocal received
+        await release.wait()
+        received = len(await read_all(stream))
+
+    server.handlers["/sleepy"] = sleepy
+    stream = await connection.open_stream(["/sleepy"])
+    sending = asyncio.create_task(stream.send(bytes(20 * MIB)))
+    other = await connection.open_stream(["/echo"])
+    for _ in range(50):  # the echo goes on beside it
+        await other.send(bytes(10_000))
+        got = 0
+        while got < 10_000:
+            got += len(await other.receive())
+    assert not sending.done()
+    assert server.resources.memory <= 256 * KIB
+    release.set()
+    await sending
+    await stream.send_eof()
+    await settled(lambda: received == 20 * MIB)
+    await other.aclose()
+    await stream.aclose()
+
+
+async def test_an_unknown_protocol_is_refused_and_the_next_one_taken(
+    pair: tuple[TcpHost, TcpHost, Connection],
+) -> None:
+    with pytest.raises(ProtocolNotSupportedError):
+        await pair[2].open_stream(["/nope/1", "/nope/2"])
+    stream = await pair[2].open_stream(["/nope/1", "/echo"])
+    assert stream.protocol == "/echo"
+    await stream.aclose()
+
+
+async def test_a_lazy_proposal_that_is_refused_shows_at_the_first_read(
+    pair: tuple[TcpHost, TcpHost, Connection],
+) -> None:
+    stream = await pair[2].open_stream(["/nope"], lazy=True)
+    await stream.send(b"hello?")
+    with pytest.raises(anyio.BrokenResourceError):
+        await stream.receive()
+
+
+async def test_a_lazy_stream_that_only_ends_is_served(pair: tuple[TcpHost, TcpHost, Connection]) -> None:
+    stream = await pair[2].open_stream(["/echo"], lazy=True)
+    await stream.send_eof()
+    assert await read_all(stream) == b""
+    await stream.aclose()
+
+
+async def test_a_reset_breaks_the_other_side(pair: tuple[TcpHost, TcpHost, Connection]) -> None:
+    stream = await pair[2].open_stream(["/echo"])
+    broken = asyncio.Event()
+
+    async def watch(stream: Stream) -> None:
+        with pytest.raises(anyio.BrokenResourceError):
+            await read_all(stream)
+        broken.set()
+
+    pair[0].handlers["/watch"] = watch
+    stream = await pair[2].open_stream(["/watch"])
+    await stream.send(b"x")
+    stream.reset()
+    await broken.wait()
+    with pytest.raises(anyio.ClosedResourceError):
+        await stream.send(b"y")
+    with pytest.raises(anyio.ClosedResourceError):
+        await stream.receive()
+
+
+async def test_the_wrong_peer_is_noticed_before_any_data(pair: tuple[TcpHost, TcpHost, Connection]) -> None:
+    server, client, _connection = pair
+    assert server.listener is not None
+    with pytest.raises(PeerMismatchError):
+        await client.transport.dial(server.listener.addrs[0], client.peer_id, client)
+
+
+async def test_closing_breaks_the_streams_of_both_sides(pair: tuple[TcpHost, TcpHost, Connection]) -> None:
+    server, _client, connection = pair
+    stream = await connection.open_stream(["/echo"])
+    await settled(lambda: server.accepted and server.accepted[0].streams)
+    await connection.aclose()
+    assert connection.is_closed
+    with pytest.raises(anyio.BrokenResourceError):
+        await stream.receive()
+    await settled(lambda: server.ended)
+    assert not server.accepted[0].streams
+    with pytest.raises(UnavailableError):
+        await connection.open_stream(["/echo"])
+
+
+async def test_cancelled_reads_lose_nothing(hosts: tuple[TcpHost, TcpHost, Connection]) -> None:
+    stream = await hosts[2].open_stream(["/echo"])
+    for _ in range(20):
+        with anyio.move_on_after(0.001):
+            await stream.receive()
+    await stream.send(b"still here")
+    assert await stream.receive() == b"still here"
+    await stream.aclose()
+
+
+async def test_a_stopped_peer_is_noticed_by_the_keep_alive() -> None:
+    keep_alive = KeepAlive(interval=0.05, timeout=0.2)
+    async with TcpHost() as server, TcpHost(keep_alive=keep_alive) as client:
+        await server.listen()
+        connection = await client.dial(server)
+        await asyncio.sleep(0.3)  # several pings are answered
+        assert not connection.is_closed
+        await settled(lambda: server.accepted)
+        link = server.accepted[0]._link  # type: ignore[attr-defined]
+        link._transport.pause_reading()  # as a process that was stopped
+        await connection.wait_closed()
+        ((_, reason),) = client.ended
+        assert isinstance(reason, PeerSilentError)
+
+
+async def test_a_thousand_streams_are_open_at_once() -> None:
+    async with TcpHost() as server, TcpHost() as client:
+        await server.listen()
+        connection = await client.dial(server)
+        streams = [await connection.open_stream(["/echo"]) for _ in range(1000)]
+        assert server.resources.streams == 1000
+        await streams[500].send(b"x")
+        assert await streams[500].receive() == b"x"
+        for stream in streams:
+            stream.reset()
+        await settled(lambda: server.resources.streams == 0)
+
+
+async def test_streams_beyond_the_limit_of_a_connection_are_refused() -> None:
+    async with TcpHost(limits=Limits(streams_per_connection=10)) as server, TcpHost() as client:
+        await server.listen()
+        connection = await client.dial(server)
+        streams = [await connection.open_stream(["/echo"]) for _ in range(10)]
+        with pytest.raises(UnavailableError):
+            await connection.open_stream(["/echo"])
+        streams.pop().reset()
+        streams.append(await connection.open_stream(["/echo"]))
+
+
+async def test_streams_beyond_the_limit_of_the_node_are_refused() -> None:
+    async with TcpHost(limits=Limits(streams=10)) as server, TcpHost() as client:
+        await server.listen()
+        connections = [await client.dial(server) for _ in range(2)]
+        for number in range(10):
+            await connections[number % 2].open_stream(["/echo"])
+        for connection in connections:
+            with pytest.raises(UnavailableError):
+                await connection.open_stream(["/echo"])
+
+
+async def test_unread_bytes_beyond_the_limit_of_a_connection_cost_only_their_stream() -> None:
+    async with TcpHost(limits=Limits(connection_memory=600 * KIB)) as server, TcpHost() as client:
+        await server.listen()
+        connection = await client.dial(server)
+
+        async def sleep(_stream: Stream) -> None:
+            await asyncio.sleep(100)
+
+        server.handlers["/sleep"] = sleep
+        streams = [await connection.open_stream(["/sleep"]) for _ in range(3)]
+        for stream in streams[:2]:
+            await stream.send(bytes(250 * KIB))
+        with pytest.raises(anyio.BrokenResourceError):
+            await send_for_ever(streams[2])
+        assert server.resources.memory <= 600 * KIB
+        echo = await connection.open_stream(["/echo"])
+        await echo.send(b"fine")
+        assert await echo.receive() == b"fine"
+
+
+async def test_a_stream_whose_peer_never_says_what_it_wants_is_reset() -> None:
+    async with TcpHost(limits=Limits(negotiation_timeout=0.1)) as server, TcpHost() as client:
+        await server.listen()
+        connection = await client.dial(server)
+        stream = await connection._open()  # type: ignore[attr-defined]
+        with pytest.raises(anyio.BrokenResourceError):
+            await read_all(stream)
+        assert server.resources.streams == 0
+
+
+async def test_an_mplex_stream_that_nobody_reads_is_reset_and_bounded() -> None:
+    async with TcpHost(muxers=[MPLEX]) as server, TcpHost(muxers=[MPLEX]) as client:
+        await server.listen()
+        connection = await client.dial(server)
+        assert isinstance(connection._session, MplexSession)  # type: ignore[attr-defined]
+
+        async def sleep(_stream: Stream) -> None:
+            await asyncio.sleep(100)
+
+        server.handlers["/sleep"] = sleep
+        stream = await connection.open_stream(["/sleep"])
+        with pytest.raises(anyio.BrokenResourceError):
+            await send_for_ever(stream)
+        assert server.resources.memory < 5 * MIB
+
+
+async def test_ipv6_works_as_well() -> None:
+    async with TcpHost() as server, TcpHost() as client:
+        addr = await server.listen("/ip6/::1/tcp/0")
+        assert addr.protocols == ("ip6", "tcp")
+        connection = await client.dial(server)
+        stream = await connection.open_stream(["/echo"])
+        await stream.send(b"six")
+        assert await stream.receive() == b"six"

@@ -1,4 +1,6 @@
-"""The home's one LMDB environment: block index, segments, pins, memos and counters, each a named database.
+"""The home's one LMDB environment: block index, segments, pins, memos, counters and peers' addresses.
+
+Each is a named database; one that an older home lacks is made when the home is opened.
 
 One environment, so that what must change together does so in one transaction: sweeping a block deletes its index entry
 and its memos at once. LMDB admits one environment a process and path, and none across a fork: `open_datastore` shares
@@ -27,7 +29,7 @@ _MAP_SIZE: Final = 1 << 40
 """Bytes of address space, not of disk: 1 TiB indexes ten billion blocks. Halved while the kernel refuses it."""
 _MIN_MAP_SIZE: Final = 1 << 28
 _MAX_READERS: Final = 1024
-_DATABASES: Final = ("blocks", "segments", "pins", "memos", "memo_cids", "meta")
+_DATABASES: Final = ("blocks", "segments", "pins", "memos", "memo_cids", "meta", "addresses")
 _LOCK_FILE: Final = "lock.mdb"
 _LOCK_FILE_SIZE: Final = 72 * 1024
 """Bytes; LMDB needs 192 and 64 a reader, and makes as many readers as fit into a file that is larger."""
@@ -70,7 +72,7 @@ class Datastore:
             _reserve(path / _LOCK_FILE)  # first: see above
             self.env = _open_environment(path, sync)
             self.env.reader_check()  # slots of processes that were killed
-            self.blocks, self.segments, self.pins, self.memos, self.memo_cids, self.meta = (
+            self.blocks, self.segments, self.pins, self.memos, self.memo_cids, self.meta, self.addresses = (
                 self.env.open_db(name.encode(), dupsort=name == "memo_cids") for name in _DATABASES
             )
             with self.env.begin(write=make) as txn:

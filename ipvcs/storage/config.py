@@ -5,6 +5,7 @@ Spec: https://github.com/ipfs/kubo/blob/master/docs/config.md
 
 import difflib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,15 +30,27 @@ def _import_setting(kind: type, option: str) -> Setting:
 
 
 SETTINGS: Final[dict[str, Setting]] = {
+    "Addresses.API": Setting(
+        list, [], "loopback multiaddrs, as '/ip4/127.0.0.1/tcp/5001', where the daemon serves its API beside the socket"
+    ),
     "Addresses.Swarm": Setting(
         list, ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"], "multiaddrs that the daemon listens on for peers"
     ),
     "Bootstrap": Setting(list, [], "multiaddrs of the peers that the daemon joins the network by"),
+    "Daemon.Autostart": Setting(
+        bool, True, "start a daemon in the background when a command needs the network and none runs"
+    ),
+    "Daemon.Idle": Setting(
+        int, 3600, "seconds without clients after which a daemon that a command started ends by itself; 0: never"
+    ),
     "Datastore.Sync": Setting(
         bool, True, "wait for the disk before reporting a block as stored; off, a crash of the machine may lose data"
     ),
     "Datastore.HashOnRead": Setting(
         bool, True, "check each block against its CID when it is read; off, `repo verify` alone finds what rots"
+    ),
+    "DNS.Nameservers": Setting(
+        list, [], "who resolves names in addresses, as '127.0.0.1:5353'; empty: those of the machine"
     ),
     "Import.Profile": Setting(str, "unixfs-v1-2025", "the profile of `put` when none is named"),
     "Import.CidVersion": _import_setting(int, "--cid-version"),
@@ -53,6 +66,23 @@ SETTINGS: Final[dict[str, Setting]] = {
     "Import.UnixFSHAMTDirectorySizeEstimation": Setting(
         str, None, "how a directory's size is estimated: links, block or disabled; unset: what the profile says"
     ),
+    "Swarm.AddrFilters": Setting(
+        list, [], "networks that are neither dialled nor listened to, as '/ip4/10.0.0.0/ipcidr/8'"
+    ),
+    "Swarm.Allow": Setting(list, [], "NodeIds and networks that are welcome whatever the other lists say"),
+    "Swarm.Deny": Setting(list, [], "NodeIds and networks to have nothing to do with"),
+    "Swarm.ConnMgr.GracePeriod": Setting(int, 20, "seconds for which a new connection is never closed to make room"),
+    "Swarm.ConnMgr.HighWater": Setting(
+        int, 900, "connections above which idle ones are closed, down to the low water mark"
+    ),
+    "Swarm.ConnMgr.LowWater": Setting(int, 600, "connections below which none is closed to make room"),
+    "Swarm.Perf": Setting(
+        bool, False, "serve /perf/1.0.0, by which anybody may measure, and use up, this node's bandwidth"
+    ),
+    "Swarm.Transports.Multiplexers.Mplex": Setting(int, 200, "priority, lowest first; 0: off"),
+    "Swarm.Transports.Multiplexers.Yamux": Setting(int, 100, "priority, lowest first; 0: off"),
+    "Swarm.Transports.Security.Noise": Setting(int, 100, "priority, lowest first; 0: off"),
+    "Swarm.Transports.Security.TLS": Setting(int, 200, "priority, lowest first; 0: off"),
 }
 
 
@@ -102,11 +132,20 @@ class Config:
     def set(self, key: str, value: Any) -> None:
         """Change one setting, durable on return. Raises ConfigError, or what the disk does."""
         check_value(key, value)
+        self.change(key, lambda _old: value)
+
+    def change(self, key: str, edit: Callable[[Any], Any]) -> None:
+        """Replace one setting by what `edit` makes of its value in the file, with no other process in between.
+
+        Durable on return. Raises ConfigError, what `edit` raises (then nothing is changed), or what the disk does.
+        """
         with disk_errors(self.path), locked_directory(self.path.parent):  # two processes may set two keys at once
-            values = Config.load(self.path)._values
-            _insert(values, key, value)
-            write_atomically(self.path, dump_json(values))
-        self._values = values
+            current = Config.load(self.path)
+            value = edit(current.get(key))
+            check_value(key, value)
+            _insert(current._values, key, value)
+            write_atomically(self.path, dump_json(current._values))
+        self._values = current._values
 
     def replace(self, values: dict[str, Any]) -> None:
         """Set all settings at once; what `values` lacks returns to its default. Raises ConfigError."""

@@ -108,7 +108,7 @@ class MuxedConnection:
         self.rtt: float | None = None
         self.is_write_paused = False
         self._loop = asyncio.get_running_loop()
-        self.opened = self._loop.time()
+        self.opened = self.last_used = self._loop.time()
         self._link = link
         self._channel: SecureChannel = secured.channel
         self._session = session
@@ -259,8 +259,8 @@ class MuxedConnection:
             if (stream := self._streams.get(event.key)) is not None:
                 stream.on_ended()
         elif isinstance(event, StreamReset):
-            if (stream := self._streams.pop(event.key, None)) is not None:
-                self._resources.release_stream()
+            if (stream := self._streams.get(event.key)) is not None:
+                self._remove(stream)
                 stream.on_broken(event.reason)
         elif isinstance(event, SendReady):
             if (stream := self._streams.get(event.key)) is not None:
@@ -357,6 +357,7 @@ class MuxedConnection:
     def _remove(self, stream: MuxedStream) -> None:
         if self._streams.pop(stream.key, None) is not None:
             self._resources.release_stream()
+            self.last_used = self._loop.time()
 
     # ---- sending ----
 
@@ -421,8 +422,9 @@ class MuxedConnection:
         if self._closing:
             return
         self._session.go_away()
-        with suppress(ProtocolError):  # a cipher that failed may not seal any more
+        with suppress(ProtocolError):  # a cipher that failed seals nothing more
             self._flush()
+        with suppress(ProtocolError):  # but TLS still has an alert to send
             if last := self._channel.close():
                 self._link.write(last)
         self._closing = True

@@ -113,6 +113,10 @@ class Connection(Protocol):
         """When it stood, on the clock of `anyio.current_time`."""
 
     @property
+    def last_used(self) -> float:
+        """When its last stream ended, on the same clock; `opened` before that."""
+
+    @property
     def rtt(self) -> float | None:
         """Seconds of a round trip as last measured, None before that."""
 

@@ -17,8 +17,8 @@ class SecureChannel(Protocol):
     """The cipher of one connection, both directions."""
 
     def seal(self, parts: Iterable[Buffer]) -> Buffer:
-        """Return what to send for the concatenation of `parts`. A part that fits a message is never split over two,
-        so a muxer's frame that was cut to fit costs one message.
+        """Return what to send for the concatenation of `parts`. Noise never splits a part that fits one of its
+        messages, so a muxer's frame that was cut to fit costs one; TLS cuts records of 16 KiB wherever they end.
         """
 
     def open(self, data: memoryview) -> tuple[list[Buffer], int]:
@@ -28,7 +28,8 @@ class SecureChannel(Protocol):
         is not complete. After an error nothing more may be opened.
 
         Raises:
-            SecurityError: forged, replayed, reordered or oversized messages.
+            SecurityError: forged, replayed, reordered or oversized messages. Good ones before a bad one are returned
+                first; then the next `open`, or any `seal`, raises.
         """
 
     @property

@@ -26,7 +26,7 @@ def test_a_missing_file_is_all_defaults(path: Path) -> None:
     config = Config.load(path)
     assert {name: config.get(name) for name in SETTINGS} == {name: one.default for name, one in SETTINGS.items()}
     assert config.show()["Datastore"] == {"Sync": True, "HashOnRead": True}
-    assert config.get("Addresses") == {"Swarm": SETTINGS["Addresses.Swarm"].default}
+    assert config.get("Addresses") == {"API": [], "Swarm": SETTINGS["Addresses.Swarm"].default}
 
 
 def test_what_is_set_is_there_when_read_again_and_the_rest_is_kept(path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_value_of_the_wrong_type_is_refused(path: Path, key: str, value: Any, 
     [
         ("Addresses.Swarn", "did you mean 'Addresses.Swarm'?"),
         ("datastore.sync", "did you mean 'Datastore.Sync'?"),
-        ("Nonsense", "one of: Addresses.Swarm, "),
+        ("Nonsense", "one of: Addresses.API, "),
         ("", "one of: "),
     ],
 )
@@ -148,3 +148,27 @@ def test_settings_made_by_several_processes_at_once_are_all_kept(tmp_path: Path)
     assert [process.wait(60) for process in running] == [0] * len(keys)
     config = Config.load(tmp_path / "config")
     assert [config.get(key) for key in keys] == [7] * len(keys)
+
+
+def test_a_change_sees_what_the_file_holds_now(tmp_path: Path) -> None:
+    ours, others = Config.load(tmp_path / "config"), Config.load(tmp_path / "config")
+    others.set("Bootstrap", ["/ip4/1.2.3.4/tcp/1"])
+    others.set("Import.CidVersion", 0)
+    ours.change("Bootstrap", lambda old: [*old, "/ip4/1.2.3.4/tcp/2"])
+    assert ours.get("Bootstrap") == ["/ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4/tcp/2"]
+    assert Config.load(tmp_path / "config").show() == ours.show()
+    assert ours.get("Import.CidVersion") == 0
+
+
+def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
+    config = Config.load(tmp_path / "config")
+    config.set("Bootstrap", ["/ip4/1.2.3.4/tcp/1"])
+
+    def edit(_old: list[str]) -> list[str]:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        config.change("Bootstrap", edit)
+    with pytest.raises(ConfigError):
+        config.change("Bootstrap", lambda _old: "a string")
+    assert Config.load(tmp_path / "config").get("Bootstrap") == ["/ip4/1.2.3.4/tcp/1"]

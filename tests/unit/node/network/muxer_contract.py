@@ -8,7 +8,7 @@ from random import Random
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
@@ -17,6 +17,9 @@ from ipvcs.node.network.muxer import DataReceived, MuxerError, MuxerEvent, Muxer
 from tests.fakes.muxer_pair import LATENCY, Pair, Side, StreamLog
 
 KIB = 1024
+# Hypothesis fears that an example saved for one subclass is replayed with another: it is as good there.
+EACH = settings(suppress_health_check=[HealthCheck.differing_executors])
+
 MANY = 10_000
 SEEDS = st.integers(0, 2**32)
 SIZES = st.one_of(st.integers(0, 300), st.sampled_from((65_507, 65_508, 262_144, 262_145, 600_000)))
@@ -83,6 +86,7 @@ class MuxerContract:
     # ---- streams carry data ----
 
     @given(st.lists(st.tuples(st.booleans(), SIZES, SIZES), max_size=8), SEEDS)
+    @EACH
     def test_what_is_written_arrives_on_every_stream_both_ways(
         self, plan: list[tuple[bool, int, int]], seed: int
     ) -> None:
@@ -113,6 +117,7 @@ class MuxerContract:
         assert pair.dialer.error is pair.listener.error is None
 
     @given(SEEDS, st.lists(st.integers(0, 100_000), max_size=20))
+    @EACH
     def test_any_chunking_gives_the_same_events_and_answers(self, seed: int, cuts: list[int]) -> None:
         pair = self.pair()
         write_randomly(pair.dialer, Random(seed), 30)
@@ -215,6 +220,7 @@ class MuxerContract:
             session.send(key, memoryview(b"late"))
 
     @given(SEEDS)
+    @EACH
     def test_frames_that_cross_a_reset_are_dropped(self, seed: int) -> None:
         pair = self.pair(seed)
         key, other = pair.dialer.open(), pair.dialer.open()
@@ -354,6 +360,7 @@ class MuxerContract:
         assert pair.twin(pair.listener, theirs).data == b"on"
 
     @given(SEEDS, st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=8))
+    @EACH
     def test_damaged_bytes_raise_only_muxer_errors_and_chunks_do_not_matter(
         self, seed: int, damage: Iterable[tuple[int, int]]
     ) -> None:
@@ -370,6 +377,7 @@ class MuxerContract:
         assert drain(whole) == drain(bytewise)
 
     @given(st.binary(max_size=200))
+    @EACH
     def test_garbage_raises_only_muxer_errors_again_and_again(self, garbage: bytes) -> None:
         session = self.make(False)
         session.receive_data(garbage, 0.0)

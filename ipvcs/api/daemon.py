@@ -1,0 +1,236 @@
+"""The daemon: a home's node with the API in front of it, from the lock to the last line.
+
+`open_daemon` is the composition, the same for a process of its own and for a node within a command (`in_process.py`);
+`run_daemon` is the process: what it prints, which signals end it, when it may end by itself.
+
+    lock the home ─▶ open the node, listen ─▶ serve the API ─▶ print, "Daemon is ready" ─▶ … ─▶ all of it backwards
+
+The end is bounded: what has not let go by `SHUTDOWN_TIMEOUT` is abandoned, since nothing that was reported as stored
+depends on an orderly end.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import anyio
+
+from ipvcs.api.idle import ClientCount
+from ipvcs.client.daemon_lock import DaemonLock
+from ipvcs.client.socket_path import SocketPlace, plan_socket
+from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.node.identity.keys import PrivateKey
+from ipvcs.storage.home import Home
+
+SHUTDOWN_TIMEOUT: Final = 3.0
+"""Seconds for goodbyes to peers and clients; the promise is 5 s for all."""
+_LAST_RESORT: Final = 4.0
+"""Seconds after which a process that ends does end, whatever hangs."""
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_log = logging.getLogger(__name__)
+
+
+class ListeningNode(Protocol):
+    """What the daemon itself needs of a node."""
+
+    def listen_addresses(self) -> Sequence[Multiaddr]:
+        """Where it listens for peers, ports resolved, without `/p2p`."""
+
+
+class OpenNode(Protocol):
+    """Opens a home's node: `ipvcs.node.node.open_node`, or a test's."""
+
+    def __call__(
+        self, home: Home, private_key: PrivateKey, listen: Sequence[str], /
+    ) -> AbstractAsyncContextManager[ListeningNode]:
+        """Return a context manager within which the node is up, listening on `listen`."""
+
+
+class ServeApi(Protocol):
+    """Serves a node's API, or a test's stand-in for it."""
+
+    def __call__(
+        self, home: Home, node: Any, options: "DaemonOptions", stop: Callable[[], None], /
+    ) -> AbstractAsyncContextManager["ServedApi"]:
+        """Return a context manager within which the API is served; the RPC `shutdown` calls `stop`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedApi:
+    """An API that is up: its addresses as multiaddrs, and who counts its clients."""
+
+    addresses: Sequence[str]
+    clients: ClientCount
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """What differs between a daemon that the user started, one that a command started, and a node within a command."""
+
+    socket: Path | None = None
+    """Where the API's socket is bound; None: where the home's clients look for it."""
+    runtime: Path | None = None
+    """The user's runtime directory, for the socket of a home whose path is too long."""
+    tcp: bool = True
+    """Whether the API is served on `Addresses.API` too."""
+    loopback_only: bool = False
+    """Whether peers are listened for on this machine's own addresses alone."""
+    idle: float | None = None
+    """Seconds without clients after which the daemon ends by itself; None: never."""
+    stays: Callable[[], bool] = field(default=lambda: False)
+    """Whether an idle daemon has a reason to stay, as a name that it must republish."""
+    within_command: bool = False
+    """Whether the node is part of a command, and ends with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A daemon that is up. `stop` is set by whoever wants it to end."""
+
+    swarm_addresses: Sequence[str]
+    api: ServedApi
+    stop: anyio.Event
+
+
+@asynccontextmanager
+async def open_daemon(
+    home: Home,
+    private_key: PrivateKey,
+    options: DaemonOptions,
+    *,
+    open_node: OpenNode | None = None,
+    serve_api: ServeApi | None = None,
+) -> AsyncGenerator[Daemon]:
+    """Run the node of `home` and its API within the block; leaving it takes `SHUTDOWN_TIMEOUT` at most.
+
+    Raises:
+        DaemonRunningError: another process runs this home's node.
+        ListenError: an address can't be bound.
+    """
+    stop = anyio.Event()
+    with DaemonLock.acquire(home.path, command=options.within_command) as lock:
+        listen = _listen_addresses(home, loopback_only=options.loopback_only)
+        with anyio.CancelScope() as ending:
+            async with (
+                (open_node or _open_node)(home, private_key, listen) as node,
+                (serve_api or _serve_api)(home, node, options, stop.set) as api,
+            ):
+                lock.publish_api(api.addresses[0])
+                try:
+                    yield Daemon([str(addr) for addr in node.listen_addresses()], api, stop)
+                finally:
+                    ending.shield = True  # who cancels us wants an end, but may not deny peers their goodbye
+                    ending.deadline = anyio.current_time() + SHUTDOWN_TIMEOUT
+        if ending.cancelled_caught:
+            _log.warning("the end took too long, what was left is abandoned")
+
+
+async def run_daemon(
+    home: Home,
+    private_key: PrivateKey,
+    options: DaemonOptions,
+    *,
+    say: Callable[[str], None],
+    ready: Callable[[], None] = lambda: None,
+    ending: Callable[[], None] = lambda: None,
+    open_node: OpenNode | None = None,
+    serve_api: ServeApi | None = None,
+) -> None:
+    """Run the process's daemon until a signal, the RPC `shutdown` or idleness ends it.
+
+    `say` gets the lines for standard output and must not raise; `ready` is called after the last one, and `ending`
+    when the end begins. A second signal ends the process at once.
+
+    Raises:
+        DaemonRunningError, ListenError: as `open_daemon`.
+    """
+    async with anyio.create_task_group() as tasks:
+        with anyio.open_signal_receiver(*_handled_signals()) as signals:
+            with anyio.CancelScope() as running:
+                tasks.start_soon(_end_on_signal, signals, running, ending)
+                async with open_daemon(home, private_key, options, open_node=open_node, serve_api=serve_api) as daemon:
+                    for addr in daemon.swarm_addresses:
+                        say(f"Swarm listening on {addr}")
+                    for address in daemon.api.addresses:
+                        say(f"API server listening on {address}")
+                    say("Daemon is ready")
+                    ready()
+                    await _wait_for_end(daemon, options)
+                    ending()
+            tasks.cancel_scope.cancel()
+
+
+def end_at_last() -> None:
+    """See to it that this process, which is about to end, does so in time: a thread may hang in the disk or in DNS."""
+    watchdog = threading.Timer(_LAST_RESORT, os._exit, [1])
+    watchdog.daemon = True
+    watchdog.start()
+
+
+def _handled_signals() -> list[signal.Signals]:
+    """Return the signals that end us; ignored ones, as under nohup(1), stay ignored."""
+    return [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+async def _end_on_signal(
+    signals: AsyncIterator[signal.Signals], running: anyio.CancelScope, ending: Callable[[], None]
+) -> None:
+    async for number in signals:
+        if running.cancel_called:
+            os._exit(128 + number)
+        _log.info("ending", extra={"signal": number.name})
+        ending()
+        running.cancel()
+
+
+async def _wait_for_end(daemon: Daemon, options: DaemonOptions) -> None:
+    """Return when the RPC asks for the end, or nobody has asked for anything for long enough."""
+
+    async def end_when_idle(idle: float) -> None:
+        await daemon.api.clients.wait_idle(idle, options.stays)
+        _log.info("ending, nobody needs it", extra={"idle": idle})
+        daemon.stop.set()
+
+    async with anyio.create_task_group() as tasks:
+        if options.idle is not None:
+            tasks.start_soon(end_when_idle, options.idle)
+        await daemon.stop.wait()
+        tasks.cancel_scope.cancel()
+
+
+def _listen_addresses(home: Home, *, loopback_only: bool) -> list[str]:
+    """Return the addresses to listen on for peers: what is configured, or its likes on loopback."""
+    configured: list[str] = home.config.get("Addresses.Swarm")
+    if not loopback_only:
+        return configured
+    return ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"]
+
+
+def _open_node(home: Home, private_key: PrivateKey, listen: Sequence[str]) -> AbstractAsyncContextManager[Any]:
+    from ipvcs.node.node import open_node
+
+    return open_node(home, private_key, listen)
+
+
+@asynccontextmanager
+async def _serve_api(
+    home: Home, node: Any, options: DaemonOptions, stop: Callable[[], None]
+) -> AsyncGenerator[ServedApi]:
+    from ipvcs.api.app import build_app
+    from ipvcs.api.server import open_api
+
+    clients = ClientCount(build_app(node, shutdown=stop))
+    if options.socket is not None:
+        place = SocketPlace(options.socket, None)
+    else:
+        place = plan_socket(home.path, options.runtime, os.getuid())
+    tcp = home.config.get("Addresses.API") if options.tcp else []
+    async with open_api(clients, home.path, place, tcp) as addresses:
+        yield ServedApi(addresses, clients)

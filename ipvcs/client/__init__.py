@@ -1,0 +1,1 @@
+"""Speaks to a running daemon. Imports no network code: a command that uses it must start fast."""

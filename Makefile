@@ -52,6 +52,7 @@ test-long: install peers
 	$(PYTEST) --timeout 3600 -o faulthandler_timeout=7200
 
 bench: install peers
+	$(BIN)/python -m bench.pypi_libp2p
 	$(ISOLATED) $(BIN)/python -m bench
 
 demo: install

@@ -1,9 +1,9 @@
-"""`make bench`: every benchmark, or the one named: `python -m bench [start|cids|chunkers|stores|put] [options]`."""
+"""`make bench`: every benchmark, or one: `python -m bench [start|cids|chunkers|stores|put|streams] [options]`."""
 
 import importlib
 import sys
 
-_ALL = ("start", "cids", "chunkers", "stores", "put")
+_ALL = ("start", "cids", "chunkers", "stores", "put", "streams")
 
 
 def main() -> None:

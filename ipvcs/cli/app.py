@@ -1,6 +1,8 @@
 """What every command is handed: the home, opened when first asked for, and the terminal."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,8 @@ from ipvcs.cli.ui import Ui
 from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
+    from ipvcs.client.client import Client
+    from ipvcs.node.identity.keystore import Keystore
     from ipvcs.storage.config import Config
     from ipvcs.storage.home import Home
 
@@ -20,6 +24,19 @@ class App:
         self._environ = environ
         self.ui = Ui()
         self._home: Home | None = None
+        self._keystore: Keystore | None = None
+        self._client: Client | None = None
+        self._at_end = ExitStack()
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment, for the command line's own files."""
+        return self._environ
+
+    @property
+    def log_levels(self) -> str:
+        """What to log, as `ipvcs.api.logs.configure` takes it."""
+        return self._environ.get("IPVCS_LOG") or "warning"
 
     @property
     def home_path(self) -> Path:
@@ -42,8 +59,61 @@ class App:
 
         return Config.load(self.home_path / "config")
 
+    def client(self, *, start: bool = True, loopback_only: bool = False) -> "Client":
+        """Return a client of the home's node. With `start` it is started, or within this command, if need be.
+
+        Raises:
+            DaemonNotRunningError: no daemon runs, and none was to be started.
+            AutostartError, DaemonRunningError, NodeWithinRefusedError: it could not be started; they say why.
+        """
+        from ipvcs.cli.daemon_client import node_client, running_client
+
+        if not start:
+            return self._client or running_client(self)
+        if self._client is None:
+            self._client = node_client(self, loopback_only=loopback_only)
+        return self._client
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        """Have `action` run when the command ends, before the home is closed."""
+        self._at_end.callback(action)
+
+    def command_line(self, command: str) -> str:
+        """Return the command line of `command` for this home, as its user would type it."""
+        return shlex.join(["ipvcs", *(["--home", self._option] if self._option else []), command])
+
+    @property
+    def keystore(self) -> "Keystore":
+        """The home's keys."""
+        if self._keystore is None:
+            from ipvcs.node.identity.keystore import Keystore
+
+            self._keystore = Keystore(self.home.path / "keystore", self.passphrase, self.configured_passphrase)
+        return self._keystore
+
+    def passphrase(self) -> bytes:
+        """The passphrase of the home's keys, asked for at the terminal if it is not configured.
+
+        Raises NoTerminalError, UsageError: nobody can be asked, or the file named by the environment has none.
+        """
+        from ipvcs.cli.passphrase import ask_passphrase
+
+        hint = "set IPVCS_PASSPHRASE, or IPVCS_PASSPHRASE_FILE to the name of a file with it"
+        return self.configured_passphrase() or ask_passphrase(f"the keys of '{self.home_path}'", hint=hint)
+
+    def configured_passphrase(self) -> bytes | None:
+        """The passphrase that the environment has or names a file with; None if it does neither."""
+        from ipvcs.cli.passphrase import read_passphrase
+
+        if text := self._environ.get("IPVCS_PASSPHRASE"):
+            return text.encode("utf-8", "surrogateescape")
+        if path := self._environ.get("IPVCS_PASSPHRASE_FILE"):
+            return read_passphrase(Path(path))
+        return None
+
     def close(self) -> None:
-        """Close the home, if a command opened it."""
+        """Close the home, if a command opened it, and what relies on it before."""
+        self._at_end.close()
         if self._home is not None:
             self._home.close()
             self._home = None

@@ -21,17 +21,25 @@ from ipvcs.errors import IpvcsError
 
 _COMMANDS: Final[dict[str, str]] = {
     "block": "Read and write single blocks",
+    "bootstrap": "The peers by which the daemon joins the network",
     "cat": "Print a file",
     "cid": "Convert and describe CIDs",
     "config": "Read and change settings",
+    "daemon": "Keep the node up",
     "dag": "Read and write nodes of any codec; import and export CARs",
     "get": "Write a file or directory to the disk",
+    "id": "Print who a node is",
+    "key": "Make and look after keys",
+    "log": "What the daemon logs",
     "ls": "List a directory",
     "object": "Read and write objects in the white paper's form",
     "pin": "Keep objects from garbage collection",
+    "ping": "Measure round trips to a peer",
     "put": "Store files and directories",
     "refs": "List the links of an object",
     "repo": "Look after the home: size, garbage, damage",
+    "shutdown": "End the daemon",
+    "swarm": "Look at and change connections to peers",
     "version": "Print the version",
 }
 """Each command is in the module of its name, as a click command of its name; the text is for `ipvcs --help`, which

@@ -1,0 +1,81 @@
+"""A TCP proxy on loopback that holds all bytes back for a while, as a long line would.
+
+    python -m bench.delay_proxy PORT MILLISECONDS     prints its own port; adds MILLISECONDS of round trip
+
+What arrives is sent on exactly half the round trip later, in order and as fast as it came: delay, and no limit on the
+bandwidth. Its memory is the delay times the speed.
+"""
+
+import asyncio
+import sys
+from collections import deque
+from typing import Final
+
+_READ: Final = 256 * 1024
+
+
+class Line:
+    """One direction."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._delay = delay
+        self._held: deque[tuple[float, bytes]] = deque()
+        self._arrived = asyncio.Event()
+
+    async def run(self) -> None:
+        """Carry bytes until they end."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._take())
+            tasks.create_task(self._give())
+
+    async def _take(self) -> None:
+        loop = asyncio.get_running_loop()
+        data = b"-"
+        while data:
+            try:
+                data = await self._reader.read(_READ)
+            except ConnectionError:
+                data = b""
+            self._held.append((loop.time() + self._delay, data))
+            self._arrived.set()
+
+    async def _give(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._held:
+                self._arrived.clear()
+                await self._arrived.wait()
+            due, data = self._held.popleft()
+            if (wait := due - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            try:
+                if not data:
+                    self._writer.write_eof()
+                    return
+                self._writer.write(data)
+                await self._writer.drain()
+            except (ConnectionError, OSError):
+                return
+
+
+async def main(port: int, milliseconds: float) -> None:
+    """Serve until stdin ends."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port, limit=_READ)
+        delay = milliseconds / 2000
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Line(reader, far_writer, delay).run())
+            tasks.create_task(Line(far_reader, writer, delay).run())
+        writer.close()
+        far_writer.close()
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0, limit=_READ)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2])))

@@ -16,8 +16,8 @@ from ipvcs.storage.config import Config
 class Network(Host, Protocol):
     """The swarm, as far as its owner looks into it."""
 
-    def listen_addresses(self) -> Sequence[Multiaddr]:
-        """Where we listen, wildcards as they are, without `/p2p`."""
+    def interface_addresses(self) -> Sequence[Multiaddr]:
+        """Where we listen, a wildcard once for each interface, without `/p2p`."""
 
     async def connect(self, peer: PeerInfo, *, force: bool = False, timeout: float | None = None) -> Connection:
         """As `Host.connect`, within `timeout` seconds (None: as configured); `force`: even if it failed just now."""

@@ -81,7 +81,7 @@ async def local_addrs(call: Call) -> dict[str, Any]:
 
 async def listen_addrs(call: Call) -> dict[str, Any]:
     """List where we listen."""
-    return {"Strings": sorted(map(str, call.node.swarm.listen_addresses()))}
+    return {"Strings": sorted(map(str, call.node.swarm.interface_addresses()))}
 
 
 async def connect(call: Call) -> dict[str, Any]:

@@ -51,8 +51,8 @@ class Node:
         return self.private_key.peer_id
 
     def listen_addresses(self) -> tuple[Multiaddr, ...]:
-        """Where we listen for peers: ports resolved, wildcards as they are."""
-        return self.swarm.listen_addresses()
+        """Where we listen for peers: ports resolved, a wildcard once for each interface."""
+        return self.swarm.interface_addresses()
 
     def known_addresses(self, peer_id: PeerId | None = None) -> Mapping[PeerId, Sequence[Multiaddr]]:
         """Return the address book: one peer's addresses, or everybody's; without `/p2p`."""

@@ -170,10 +170,13 @@ class Swarm(AsyncContextManagerMixin, Host):
         """Where we listen, a wildcard as it is."""
         return self._listening.addrs
 
+    def interface_addresses(self) -> tuple[Multiaddr, ...]:
+        """Where we listen, a wildcard once for each interface."""
+        return tuple(dict.fromkeys(each for addr in self._listening.addrs for each in self._expand(addr)))
+
     def addresses(self) -> tuple[Multiaddr, ...]:
         """Where others may reach us: wildcards resolved to interfaces, plus confirmed observed addresses; no `/p2p`."""
-        listening = (each for addr in self._listening.addrs for each in self._expand(addr))
-        bare = (without_peer(addr, self._peer_id) for addr in (*listening, *self.observed()))
+        bare = (without_peer(addr, self._peer_id) for addr in (*self.interface_addresses(), *self.observed()))
         return tuple(dict.fromkeys(addr for addr in bare if addr is not None))
 
     def watch(self, callback: Callable[[], None]) -> None:

@@ -72,7 +72,7 @@ class FakeSwarm:
     def addresses(self) -> tuple[Multiaddr, ...]:
         return tuple(map(Multiaddr.parse, ("/ip4/192.168.1.2/tcp/4001", "/ip4/127.0.0.1/tcp/4001")))
 
-    def listen_addresses(self) -> Sequence[Multiaddr]:
+    def interface_addresses(self) -> Sequence[Multiaddr]:
         return [Multiaddr.parse("/ip6/::/tcp/4001"), Multiaddr.parse("/ip4/0.0.0.0/tcp/4001")]
 
     def connections(self, peer_id: PeerId | None = None) -> Sequence[Connection]:

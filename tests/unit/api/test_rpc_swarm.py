@@ -80,7 +80,7 @@ async def test_own_addresses_are_told_with_and_without_our_id(call: Post, node: 
     }
 
 
-async def test_listen_addresses_are_told_as_they_were_configured(call: Post) -> None:
+async def test_the_addresses_of_the_interfaces_are_told(call: Post) -> None:
     assert (await call("swarm/addrs/listen")).json == {"Strings": ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"]}
 
 

@@ -7,7 +7,8 @@ There is no task here: bytes that arrive are decrypted, parsed and handed to the
 and answers leave in the same call. Streams write straight through while the link takes it; when it is full they wait,
 in order. So a reader that does not read fills its stream's window and nothing else, and pongs wait for nobody.
 
-This file is tied to asyncio; the cores are not.
+This file is tied to asyncio; the cores are not. Their clock is the system's, not the event loop's: uvloop's goes in
+steps of a millisecond, longer than a round trip on loopback.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import logging
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Final
 
 import anyio
@@ -137,7 +139,7 @@ class MuxedConnection:
         self._ping()
         try:
             for data in plaintext:
-                self._session.receive_data(data, self._loop.time())
+                self._session.receive_data(data, monotonic())
             self._dispatch()
         except ProtocolError as exc:
             self._fail(exc)
@@ -213,7 +215,7 @@ class MuxedConnection:
             return len(data)
         try:
             plaintexts, used = self._channel.open(data)
-            now = self._loop.time()
+            now = monotonic()
             for plaintext in plaintexts:
                 self._session.receive_data(plaintext, now)
                 self._dispatch()
@@ -328,7 +330,7 @@ class MuxedConnection:
         if kept:
             self.dropped(size)
         if not self._closing:
-            self._session.consumed(key, size, self._loop.time())
+            self._session.consumed(key, size, monotonic())
             self._schedule_flush()
 
     def end(self, key: StreamKey) -> None:
@@ -380,7 +382,7 @@ class MuxedConnection:
 
     def _ping(self) -> None:
         """Ask now; look for the answer after the time-out."""
-        if self._session.ping(self._loop.time()):
+        if self._session.ping(monotonic()):
             self._schedule_flush()
             self._pinger = self._loop.call_later(self._keep_alive.timeout, self._on_silence)
 

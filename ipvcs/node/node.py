@@ -15,6 +15,7 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PrivateKey
 from ipvcs.node.network.address_service import AddressService
 from ipvcs.node.network.addresses import dial_order, expand_wildcard
+from ipvcs.node.network.bootstrap import Bootstrapper
 from ipvcs.node.network.connection_manager import ConnectionManager
 from ipvcs.node.network.dns_client import DnsClient
 from ipvcs.node.network.gating import Gate
@@ -69,6 +70,7 @@ async def open_node(home: Home, private_key: PrivateKey, listen: Sequence[str]) 
     """
     config = home.config
     listen_addrs = [_parse(text, "Addresses.Swarm") for text in listen]
+    bootstrap = [_parse_peer(text, "Bootstrap") for text in config.get("Bootstrap")]
     resources = Resources()
     transport = make_tcp_transport(private_key, _stack_settings(config), resources)
     observed = ObservedAddresses()
@@ -105,6 +107,7 @@ async def open_node(home: Home, private_key: PrivateKey, listen: Sequence[str]) 
             await swarm.listen(listen_addrs, any_port=True)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(trimmer.run)
+                tasks.start_soon(Bootstrapper(swarm, bootstrap).run)
                 yield node
                 tasks.cancel_scope.cancel()
 
@@ -152,3 +155,10 @@ def _parse(text: str, key: str) -> Multiaddr:
         return Multiaddr.parse(text)
     except MultiaddrError as exc:
         raise UsageError(str(exc), hint=f"mend it with `ipvcs config {key}`") from exc
+
+
+def _parse_peer(text: str, key: str) -> Multiaddr:
+    addr = _parse(text, key)
+    if addr.peer_id is None:
+        raise UsageError(f"'{text}' names no peer", hint=f"end it with '/p2p/<NodeId>': `ipvcs config {key}`")
+    return addr

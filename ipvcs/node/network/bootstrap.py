@@ -1,0 +1,59 @@
+"""Keeps a node in touch with the network: dials its bootstrap peers when it is connected to too few others.
+
+Bootstrap peers are doors, not company: once there are enough connections of any kind, none is dialled, and none is
+protected from trimming.
+
+Compare: Kubo's bootstrapper, `core/bootstrap`, whose numbers these are.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from ipvcs.errors import IpvcsError
+from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.network.interface import Host, PeerInfo
+
+_log = logging.getLogger(__name__)
+
+MIN_PEERS: Final = 4
+"""Connected peers below which bootstrap peers are dialled."""
+PERIOD: Final = 30.0
+"""Seconds between looks."""
+
+
+class Bootstrapper:
+    """Dials `addrs`, each with the `/p2p` of its peer, through `host`. Run `run` in a task."""
+
+    def __init__(self, host: Host, addrs: Sequence[Multiaddr]) -> None:
+        self._host = host
+        grouped: dict[PeerId, list[Multiaddr]] = {}
+        for addr in addrs:
+            assert addr.peer_id is not None
+            grouped.setdefault(addr.peer_id, []).append(addr)
+        self._peers = [PeerInfo(peer_id, tuple(found)) for peer_id, found in grouped.items()]
+
+    async def run(self) -> None:
+        """Look and dial until cancelled. Without bootstrap peers there is nothing to do, and it returns."""
+        while self._peers:
+            await self.dial_missing()
+            await anyio.sleep(PERIOD)
+
+    async def dial_missing(self) -> None:
+        """Dial all bootstrap peers at once that we are not connected to, if we are connected to too few peers."""
+        connected = {connection.remote_peer for connection in self._host.connections()}
+        if len(connected) >= MIN_PEERS:
+            return
+        async with anyio.create_task_group() as dials:
+            for peer in self._peers:
+                if peer.peer_id not in connected and peer.peer_id != self._host.peer_id:
+                    dials.start_soon(self._dial, peer)
+
+    async def _dial(self, peer: PeerInfo) -> None:
+        try:
+            await self._host.connect(peer)
+        except IpvcsError as exc:
+            _log.info("cannot reach bootstrap peer %s: %s", peer.peer_id, exc)

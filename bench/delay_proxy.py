@@ -9,6 +9,7 @@ bandwidth. Its memory is the delay times the speed.
 import asyncio
 import sys
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 _READ: Final = 256 * 1024
@@ -66,9 +67,10 @@ async def main(port: int, milliseconds: float) -> None:
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port, limit=_READ)
         delay = milliseconds / 2000
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(Line(reader, far_writer, delay).run())
-            tasks.create_task(Line(far_reader, writer, delay).run())
+        with suppress(asyncio.CancelledError):  # at our own end; asyncio would report it
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(Line(reader, far_writer, delay).run())
+                tasks.create_task(Line(far_reader, writer, delay).run())
         writer.close()
         far_writer.close()
 

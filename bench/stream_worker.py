@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -55,8 +55,7 @@ class PlainSink(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of another class
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer

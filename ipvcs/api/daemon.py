@@ -11,10 +11,11 @@ depends on an orderly end.
 
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -32,6 +33,8 @@ SHUTDOWN_TIMEOUT: Final = 3.0
 """Seconds for goodbyes to peers and clients; the promise is 5 s for all."""
 _LAST_RESORT: Final = 4.0
 """Seconds after which a process that ends does end, whatever hangs."""
+_FILES: Final = 8192
+"""Open files that are enough: the most connections that are held, dialled or in their handshake, several times over."""
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = logging.getLogger(__name__)
@@ -151,6 +154,7 @@ async def run_daemon(
     Raises:
         DaemonRunningError, ListenError: as `open_daemon`.
     """
+    _raise_file_limit()
     async with anyio.create_task_group() as tasks:
         with anyio.open_signal_receiver(*_handled_signals()) as signals:
             with anyio.CancelScope() as running:
@@ -172,6 +176,15 @@ def end_at_last() -> None:
     watchdog = threading.Timer(_LAST_RESORT, os._exit, [1])
     watchdog.daemon = True
     watchdog.start()
+
+
+def _raise_file_limit() -> None:
+    """Allow ourselves as many open files as the system lets us: a connection is one, and 1024 is a common default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _handled_signals() -> list[signal.Signals]:

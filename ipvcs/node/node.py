@@ -72,7 +72,10 @@ async def open_node(home: Home, private_key: PrivateKey, listen: Sequence[str]) 
     listen_addrs = [_parse(text, "Addresses.Swarm") for text in listen]
     bootstrap = [_parse_peer(text, "Bootstrap") for text in config.get("Bootstrap")]
     resources = Resources()
-    transport = make_tcp_transport(private_key, _stack_settings(config), resources)
+    gate = Gate.parse(
+        deny=[*config.get("Swarm.AddrFilters"), *config.get("Swarm.Deny")], allow=config.get("Swarm.Allow")
+    )
+    transport = make_tcp_transport(private_key, _stack_settings(config), resources, gate.why_not_accept)
     observed = ObservedAddresses()
     async with AddressService.open(home.datastore) as addresses:
         swarm = Swarm(
@@ -81,9 +84,7 @@ async def open_node(home: Home, private_key: PrivateKey, listen: Sequence[str]) 
             resources,
             addresses,
             AddressResolver(DnsClient(config.get("DNS.Nameservers"))),
-            gater=Gate.parse(
-                deny=[*config.get("Swarm.AddrFilters"), *config.get("Swarm.Deny")], allow=config.get("Swarm.Allow")
-            ),
+            gater=gate,
             make_room=lambda: trimmer.make_room(),
             expand=lambda addr: expand_wildcard(addr, interface_ips()),
             order=lambda addrs: dial_order(addrs, interface_ips()),

@@ -43,10 +43,10 @@ class RawPeer:
             initiator.receive_data(await self._read())
         self._wire = initiator.rest
 
-    async def secure(self, muxer: str = "/yamux/1.0.0") -> Self:
-        """Shake hands by Noise; both sides speak `muxer` from then on."""
+    async def secure(self, muxer: str | None = "/yamux/1.0.0") -> Self:
+        """Shake hands by Noise; both sides speak `muxer` from then on, or have still to agree on one."""
         await self.negotiate("/noise")
-        handshake = NoiseSecurity(self.key, [muxer]).start(initiator=True, expected=None)
+        handshake = NoiseSecurity(self.key, [muxer] if muxer else []).start(initiator=True, expected=None)
         if self._wire:
             handshake.receive_data(self._wire)
         await self.send_wire(handshake.data_to_send())

@@ -56,13 +56,13 @@ class TcpHost:
         limits = self.resources.limits
         return YamuxSession(
             initiator=initiator,
-            max_inbound_streams=limits.streams_per_connection,
+            max_inbound_streams=limits.streams_per_peer,
             max_window=limits.stream_memory,
-            window_growth=limits.connection_memory,
+            window_growth=limits.peer_memory,
         )
 
     def _mplex(self, initiator: bool) -> MplexSession:
-        return MplexSession(initiator=initiator, max_inbound_streams=self.resources.limits.streams_per_connection)
+        return MplexSession(initiator=initiator, max_inbound_streams=self.resources.limits.streams_per_peer)
 
     async def listen(self, addr: str = "/ip4/127.0.0.1/tcp/0") -> Multiaddr:
         """Listen, accept everybody, and return the address."""

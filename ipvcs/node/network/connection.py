@@ -16,6 +16,7 @@ import logging
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from time import monotonic
 from typing import Final
 
@@ -25,11 +26,9 @@ from ipvcs.errors import LocalProtocolError, ProtocolError, UnavailableError
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PublicKey
-from ipvcs.node.network.errors import ProtocolNotSupportedError
 from ipvcs.node.network.interface import Buffer, ConnectionOwner, Direction
-from ipvcs.node.network.limits import Resources
+from ipvcs.node.network.limits import PeerShare, Resources
 from ipvcs.node.network.link import Link
-from ipvcs.node.network.multistream import NegotiationError
 from ipvcs.node.network.muxer import (
     DataReceived,
     GoAwayReceived,
@@ -54,8 +53,9 @@ _SEND_COST: Final = 4 * 1024
 """What a small send counts for in a turn."""
 _GOODBYE_TIMEOUT: Final = 2.0
 """Seconds for a peer to take our last bytes."""
-_LINGER: Final = 60.0
-"""Seconds for a peer to end its side of a stream that we closed; then it is reset."""
+_LINGER: Final = 600.0
+"""Seconds for a peer to end its side of a stream that we closed; then it is reset, and what its reader has not read yet
+of ours may be lost."""
 _MAX_LINGERING: Final = 4096
 """Streams that we closed and may still wait for; the oldest is reset earlier when there are more."""
 _WRITE_LIMIT: Final = 1024 * 1024 + _TURN
@@ -118,13 +118,16 @@ class MuxedConnection:
         self._resources = resources
         self._keep_alive = keep_alive
         self._streams: dict[StreamKey, MuxedStream] = {}
-        self._unread = 0
+        self._received = 0
+        self._progress = (0, 0)
+        self.unread = 0
+        self._share: PeerShare
         self._turn = 0
         self._flush_scheduled = False
         self._writers: deque[asyncio.Future[None]] = deque()
         self._openers: deque[asyncio.Future[None]] = deque()
-        self._expiries: deque[tuple[float, StreamKey]] = deque()  # of streams that we closed, oldest first
-        self._negotiations: deque[tuple[float, StreamKey]] = deque()  # of streams that the peer opened, oldest first
+        self._lingering: dict[StreamKey, float] = {}  # streams that we closed and the peer has not, oldest first
+        self._negotiations: dict[StreamKey, float] = {}  # deadlines of streams that the peer opened, oldest first
         self._sweeper: asyncio.TimerHandle | None = None
         self._pinger: asyncio.TimerHandle | None = None
         self._goodbye: asyncio.TimerHandle | None = None
@@ -136,6 +139,7 @@ class MuxedConnection:
     def start(self, owner: ConnectionOwner, plaintext: Sequence[Buffer], wire: Buffer) -> None:
         """Begin to work for `owner`: `plaintext` and `wire` are what came behind the handshakes, decrypted and not."""
         self._owner = owner
+        self._share = self._resources.join(self.remote_peer, self)
         self._ping()
         try:
             for data in plaintext:
@@ -143,8 +147,7 @@ class MuxedConnection:
             self._dispatch()
         except ProtocolError as exc:
             self._fail(exc)
-            return
-        self._link.attach(self, wire)
+        self._link.attach(self, wire)  # in any case: the link's end must reach us
 
     # ---- Connection ----
 
@@ -160,39 +163,44 @@ class MuxedConnection:
 
     async def open_stream(self, protocols: Sequence[str], *, lazy: bool = False) -> MuxedStream:
         """Open a stream and agree on a protocol. See `Connection.open_stream`."""
-        stream = await self._open()
-        if lazy and len(protocols) == 1:
-            stream.propose_lazily(protocols[0])
-            return stream
+        seconds = self._resources.limits.negotiation_timeout
+        try:
+            with anyio.fail_after(seconds):
+                stream = await self._open()
+                if lazy and len(protocols) == 1:
+                    stream.propose_lazily(protocols[0])
+                else:
+                    await self._propose(stream, protocols)
+                return stream
+        except TimeoutError:
+            raise UnavailableError(f"peer '{self.remote_peer}' did not agree on a stream in {seconds:g} s") from None
+
+    async def _propose(self, stream: MuxedStream, protocols: Sequence[str]) -> None:
         try:
             await stream.propose(tuple(protocols))
-        except (ProtocolNotSupportedError, NegotiationError):
-            stream.reset()
-            raise
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
             raise UnavailableError(f"stream to '{self.remote_peer}' broke during its negotiation: {exc}") from exc
         except BaseException:
             stream.reset()
             raise
-        return stream
 
     async def _open(self) -> MuxedStream:
         while True:
             if self._closing or self._gone_away:
                 raise UnavailableError(f"the connection to '{self.remote_peer}' is going down")
-            if not self._resources.reserve_stream():
-                raise TooManyStreamsError(f"{self._resources.streams} streams are open on all connections")
+            if not self._resources.reserve_stream(self._share, inbound=False):
+                raise TooManyStreamsError(f"we have {self._resources.outbound_streams} streams open")
             try:
                 key = self._session.open_stream()
                 break
             except TooManyStreamsError:
                 # The peer is slow to acknowledge; each event may be it.
-                self._resources.release_stream()
+                self._resources.release_stream(self._share, inbound=False)
                 waiter = self._loop.create_future()
                 self._openers.append(waiter)
                 await waiter
             except LocalProtocolError as exc:
-                self._resources.release_stream()
+                self._resources.release_stream(self._share, inbound=False)
                 raise UnavailableError(f"the connection to '{self.remote_peer}' takes no new streams") from exc
         stream = MuxedStream(self, key, "outbound")
         self._streams[key] = stream
@@ -220,6 +228,7 @@ class MuxedConnection:
                 self._session.receive_data(plaintext, now)
                 self._dispatch()
             self._flush()
+            self._received += used
             if self._link.write_backlog > _WRITE_LIMIT + self._resources.limits.control_backlog:
                 raise WriteBacklogError(f"peer '{self.remote_peer}' causes answers that it does not read")
         except ProtocolError as exc:
@@ -258,9 +267,11 @@ class MuxedConnection:
         if isinstance(event, StreamOpened):
             self._accept(event.key)
         elif isinstance(event, StreamEnded):
+            self._lingering.pop(event.key, None)
             if (stream := self._streams.get(event.key)) is not None:
                 stream.on_ended()
         elif isinstance(event, StreamReset):
+            self._lingering.pop(event.key, None)
             if (stream := self._streams.get(event.key)) is not None:
                 self._remove(stream)
                 stream.on_broken(event.reason)
@@ -275,13 +286,13 @@ class MuxedConnection:
                 _log.debug("peer %s goes away: code %d", self.remote_peer, event.code)
 
     def _accept(self, key: StreamKey) -> None:
-        if not self._resources.reserve_stream():
-            self._session.reset(key)
+        if not self._resources.reserve_stream(self._share, inbound=True):
+            self._session.refuse(key)
             return
         stream = MuxedStream(self, key, "inbound")
         self._streams[key] = stream
-        self._negotiations.append((self._loop.time() + self._resources.limits.negotiation_timeout, key))
-        self._schedule_sweep()
+        self._negotiations[key] = self._loop.time() + self._resources.limits.negotiation_timeout
+        self._schedule_sweep(self._negotiations[key])
         served = self._owner.served_protocols()
         stream.respond(lambda protocol: protocol in served)
 
@@ -289,13 +300,17 @@ class MuxedConnection:
 
     def negotiated(self, stream: MuxedStream) -> None:
         """`stream`, opened by the peer, has a protocol."""
+        del self._negotiations[stream.key]
         self._owner.on_stream(stream)
 
     def send(self, key: StreamKey, data: memoryview) -> int:
         """Send as much of `data` as the peer's window takes; return how much."""
         if self._closing:
             return len(data)  # the stream hears of the end soon
-        taken = self._session.send(key, data)
+        try:
+            taken = self._session.send(key, data)
+        except LocalProtocolError:
+            return len(data)  # the peer has reset it: that event is on its way to the stream
         self._flush()
         return taken
 
@@ -315,15 +330,21 @@ class MuxedConnection:
 
     def keep(self, size: int) -> bool:
         """Make room for `size` unread bytes; False when the connection or the node holds too many."""
-        if self._unread + size > self._resources.limits.connection_memory or not self._resources.reserve_memory(size):
+        if not self._resources.reserve_memory(self._share, size):
             return False
-        self._unread += size
+        self.unread += size
         return True
+
+    def shed(self) -> None:
+        """Give up the stream with most unread bytes. See `limits.Holder`."""
+        stream = max(self._streams.values(), key=lambda each: each.unread, default=None)
+        if stream is not None:
+            stream.fail("too many unread bytes")
 
     def dropped(self, size: int) -> None:
         """`size` unread bytes are no longer kept."""
-        self._unread -= size
-        self._resources.release_memory(size)
+        self.unread -= size
+        self._resources.release_memory(self._share, size)
 
     def consumed(self, key: StreamKey, size: int, *, kept: bool = True) -> None:
         """A reader took `size` bytes: the peer may send more."""
@@ -344,10 +365,12 @@ class MuxedConnection:
         self._remove(stream)
         if not self._closing and not peer_ended:
             self._session.discard(stream.key)
-            self._expiries.append((self._loop.time() + _LINGER, stream.key))
-            if len(self._expiries) > _MAX_LINGERING:
-                self._session.reset(self._expiries.popleft()[1])
-            self._schedule_sweep()
+            self._lingering[stream.key] = self._loop.time() + _LINGER
+            if len(self._lingering) > _MAX_LINGERING:
+                oldest = next(iter(self._lingering))
+                del self._lingering[oldest]
+                self._session.reset(oldest)
+            self._schedule_sweep(self._lingering[stream.key])
 
     def reset(self, stream: MuxedStream) -> None:
         """Abandon a stream."""
@@ -358,8 +381,10 @@ class MuxedConnection:
 
     def _remove(self, stream: MuxedStream) -> None:
         if self._streams.pop(stream.key, None) is not None:
-            self._resources.release_stream()
+            self._resources.release_stream(self._share, inbound=stream.direction == "inbound")
+            self._negotiations.pop(stream.key, None)
             self.last_used = self._loop.time()
+            _wake_all(self._openers)
 
     # ---- sending ----
 
@@ -384,6 +409,7 @@ class MuxedConnection:
         """Ask now; look for the answer after the time-out."""
         if self._session.ping(monotonic()):
             self._schedule_flush()
+            self._progress = self._measure_progress()
             self._pinger = self._loop.call_later(self._keep_alive.timeout, self._on_silence)
 
     def _on_pong(self, rtt: float) -> None:
@@ -393,25 +419,45 @@ class MuxedConnection:
         self._pinger = self._loop.call_later(self._keep_alive.interval, self._ping)
 
     def _on_silence(self) -> None:
-        self._fail(PeerSilentError(self.remote_peer, self._keep_alive.timeout))
+        """No pong came. On a slow line it may be behind a lot of data: bytes that move are an answer, too."""
+        progress = self._measure_progress()
+        if progress == self._progress:
+            self._fail(PeerSilentError(self.remote_peer, self._keep_alive.timeout))
+            return
+        self._progress = progress
+        self._pinger = self._loop.call_later(self._keep_alive.timeout, self._on_silence)
 
-    def _schedule_sweep(self) -> None:
-        if self._sweeper is None:
-            due = [queue[0][0] for queue in (self._expiries, self._negotiations) if queue]
-            if due:
-                self._sweeper = self._loop.call_at(min(due), self._sweep)
+    def _measure_progress(self) -> tuple[int, int]:
+        return self._received, self._link.bytes_sent
+
+    def _schedule_sweep(self, due: float) -> None:
+        if self._sweeper is not None:
+            if self._sweeper.when() <= due:
+                return
+            self._sweeper.cancel()
+        self._sweeper = self._loop.call_at(due, self._sweep)
 
     def _sweep(self) -> None:
+        """Reset the streams whose time is over."""
         self._sweeper = None
         now = self._loop.time()
-        while self._expiries and self._expiries[0][0] <= now:
-            self._session.reset(self._expiries.popleft()[1])
-        while self._negotiations and self._negotiations[0][0] <= now:
-            stream = self._streams.get(self._negotiations.popleft()[1])
-            if stream is not None and stream.is_negotiating:
-                stream.reset()
+        for key in list(takewhile(lambda key: self._negotiations[key] <= now, self._negotiations)):
+            stream = self._streams[key]
+            self._remove(stream)
+            self._session.refuse(key)
+            stream.on_broken("the peer did not say in time what the stream is for")
+        for key in list(takewhile(lambda key: self._lingering[key] <= now, self._lingering)):
+            del self._lingering[key]
+            self._session.reset(key)
+        try:
+            self._dispatch()  # a peer that is refused too often ends here
+        except ProtocolError as exc:
+            self._fail(exc)
+            return
         self._schedule_flush()
-        self._schedule_sweep()
+        for deadlines in (self._negotiations, self._lingering):
+            if deadlines:
+                self._schedule_sweep(next(iter(deadlines.values())))
 
     # ---- the end ----
 
@@ -446,15 +492,15 @@ class MuxedConnection:
             self._reason = error
             self._break_streams(error)
         self._closed.set()
+        self._resources.leave(self._share, self)
         self._owner.on_closed(self, self._reason)
 
     def _break_streams(self, error: Exception | None) -> None:
         reason = str(error) if error is not None else "the connection was closed"
-        streams = list(self._streams.values())
-        self._streams.clear()
-        for stream in streams:
-            self._resources.release_stream()
+        for stream in list(self._streams.values()):
+            self._remove(stream)
             stream.on_broken(reason)
+        self._lingering.clear()
         _wake_all(self._writers)
         _wake_all(self._openers)
 

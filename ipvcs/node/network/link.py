@@ -55,6 +55,10 @@ class Link(Protocol):
     def write_backlog(self) -> int:
         """Bytes that wait to be sent."""
 
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that the system has taken from us so far."""
+
     def close(self) -> None:
         """Send what is queued, then end."""
 

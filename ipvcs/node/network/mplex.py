@@ -272,6 +272,14 @@ class MplexSession:
         self._outbox.append(key.header(frames.RESET))
         self._forget(key)
 
+    def refuse(self, key: StreamKey) -> None:
+        """Reset a stream that there is no room for. See `MuxerSession.refuse`."""
+        self.reset(key)
+        try:
+            self._count_refusal()
+        except MuxerError as exc:
+            self._error = self._error or exc
+
     def consumed(self, key: StreamKey, size: int, now: float) -> None:
         """Count what the reader took; the peer does not hear of it."""
         assert isinstance(key, _Stream)

@@ -107,6 +107,9 @@ class MuxerSession(Protocol):
     def reset(self, key: StreamKey) -> None:
         """Abandon `key`. Harmless on one that is gone."""
 
+    def refuse(self, key: StreamKey) -> None:
+        """Abandon `key`, which the peer opened, for lack of room; a peer that causes many ends its connection."""
+
     def consumed(self, key: StreamKey, size: int, now: float) -> None:
         """The reader took `size` bytes of `key`: makes room for as many. Harmless on one that is gone."""
 

@@ -4,11 +4,12 @@ The one place that knows them all. A priority is a whole number as in Kubo's con
 means "not at all".
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from ipvcs.errors import UsageError
+from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.node.identity.keys import PrivateKey
 from ipvcs.node.network import mplex, yamux
 from ipvcs.node.network.connection import KeepAlive
@@ -37,8 +38,15 @@ class StackSettings:
     keep_alive: KeepAlive = field(default_factory=KeepAlive)
 
 
-def make_tcp_transport(private_key: PrivateKey, settings: StackSettings, resources: Resources) -> TcpTransport:
+def make_tcp_transport(
+    private_key: PrivateKey,
+    settings: StackSettings,
+    resources: Resources,
+    why_not_accept: Callable[[Multiaddr], str | None] = lambda _addr: None,
+) -> TcpTransport:
     """Return a transport that proves `private_key` and speaks what `settings` say.
+
+    `why_not_accept` says why somebody who comes from an address is turned away before any handshake; None: is not.
 
     Raises:
         UsageError: every security protocol, or every multiplexer, is switched off.
@@ -50,7 +58,7 @@ def make_tcp_transport(private_key: PrivateKey, settings: StackSettings, resourc
         for name in _in_order(settings.security, "Swarm.Transports.Security")
     ]
     upgrader = Upgrader(private_key.peer_id, protocols, muxers, resources, settings.keep_alive)
-    return TcpTransport(upgrader, resources)
+    return TcpTransport(upgrader, resources, why_not_accept)
 
 
 def _in_order(priorities: Mapping[str, int], key: str) -> list[str]:
@@ -73,12 +81,12 @@ def _muxer_makers(limits: Limits) -> dict[str, tuple[str, MuxerFactory]]:
     def make_yamux(initiator: bool) -> YamuxSession:
         return YamuxSession(
             initiator=initiator,
-            max_inbound_streams=limits.streams_per_connection,
+            max_inbound_streams=limits.streams_per_peer,
             max_window=limits.stream_memory,
-            window_growth=limits.connection_memory,
+            window_growth=limits.peer_memory,
         )
 
     def make_mplex(initiator: bool) -> MplexSession:
-        return MplexSession(initiator=initiator, max_inbound_streams=limits.streams_per_connection)
+        return MplexSession(initiator=initiator, max_inbound_streams=limits.streams_per_peer)
 
     return {YAMUX: (yamux.PROTOCOL_ID, make_yamux), MPLEX: (mplex.PROTOCOL_ID, make_mplex)}

@@ -65,7 +65,7 @@ class MuxedStream(Stream):
         while not self._inbox.size:
             if self._closed:
                 raise anyio.ClosedResourceError
-            if self._broken is not None:
+            if self._broken is not None and not self._peer_ended:
                 raise anyio.BrokenResourceError(self._broken)
             if self._peer_ended:
                 if self._lazy is not None:  # it ended without saying whether it speaks the protocol
@@ -107,13 +107,14 @@ class MuxedStream(Stream):
             if not len(view):
                 return
             taken = connection.send(self.key, view[:_SLICE])
+            if not taken:
+                await self._wait_sendable()  # at once: the event that ends the wait may come whenever others run
+                continue
             view = view[taken:]
             if connection.is_turn_over(taken):
                 await asyncio.sleep(0)
             if not len(view):
                 return
-            if not taken:
-                await self._wait_sendable()
 
     async def _wait_sendable(self) -> None:
         if self._sendable is not None:
@@ -198,7 +199,8 @@ class MuxedStream(Stream):
         """The stream is gone."""
         if self._broken is None and not self._closed:
             self._broken = reason
-            self.connection.dropped(self._inbox.clear())
+            if not self._peer_ended:  # what came before a proper end can still be read
+                self.connection.dropped(self._inbox.clear())
         _wake(self._readable)
         _wake(self._sendable)
 
@@ -247,9 +249,9 @@ class MuxedStream(Stream):
             self._keep_rest(data, b"")
 
     @property
-    def is_negotiating(self) -> bool:
-        """Whether the peer has still to say what it wants."""
-        return self._responder is not None
+    def unread(self) -> int:
+        """Bytes that arrived and were not read."""
+        return self._inbox.size
 
     async def propose(self, protocols: "list[str] | tuple[str, ...]") -> None:
         """Agree with the peer on one of `protocols`. Raises ProtocolNotSupportedError, NegotiationError, and others."""

@@ -40,6 +40,8 @@ _BACKLOG: Final = 1024
 """Connections that the kernel holds until we accept them."""
 _KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 """Seconds, seconds, tries: notices a vanished host where the multiplexer has no pings (mplex)."""
+_USER_TIMEOUT: Final = 60_000
+"""Milliseconds for which sent bytes may stay unacknowledged, or a peer may take none: the same for one that stopped."""
 
 
 class TcpLink(asyncio.BufferedProtocol):
@@ -51,6 +53,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self._sink: WireSink | None = None
         self._inbox = bytearray()  # what came before there was a sink
         self._waiter: asyncio.Future[None] | None = None
+        self._written = 0
         self._lost = False
         self._error: Exception | None = None
         self._reading_paused = False
@@ -70,6 +73,7 @@ class TcpLink(asyncio.BufferedProtocol):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEP_ALIVE.items():
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT)
         self.local_addr = _multiaddr(transport.get_extra_info("sockname"))
         self.remote_addr = _multiaddr(transport.get_extra_info("peername"))
 
@@ -108,6 +112,8 @@ class TcpLink(asyncio.BufferedProtocol):
         self._wake()
         if self._sink is not None:
             self._sink.wire_lost(exc)
+            self._sink = None  # ends a cycle of references that would keep what it holds
+        self._held = b""
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
@@ -155,12 +161,19 @@ class TcpLink(asyncio.BufferedProtocol):
             self._reading_paused = False
             self._transport.resume_reading()
         if self._lost:
+            self._sink = None
             sink.wire_lost(self._error)
 
     def write(self, data: Buffer) -> None:
         """Send or queue `data`. See `Link.write`."""
         if not self._lost:
+            self._written += len(data)
             self._transport.write(data)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that the system has taken from us so far."""
+        return self._written - self._transport.get_write_buffer_size()
 
     @property
     def write_backlog(self) -> int:
@@ -183,9 +196,16 @@ class TcpLink(asyncio.BufferedProtocol):
 class TcpTransport:
     """Dials and listens on TCP; implements `interface.Transport`."""
 
-    def __init__(self, upgrader: Upgrader, resources: Resources) -> None:
+    def __init__(
+        self,
+        upgrader: Upgrader,
+        resources: Resources,
+        why_not_accept: Callable[[Multiaddr], str | None] = lambda _addr: None,
+    ) -> None:
+        """Make a transport; `why_not_accept` says why somebody from an address is turned away unheard, None: is not."""
         self._upgrader = upgrader
         self._resources = resources
+        self._why_not_accept = why_not_accept
         self._shared = memoryview(bytearray(_RECEIVE_BUFFER))
 
     def can_dial(self, addr: Multiaddr) -> bool:
@@ -214,7 +234,7 @@ class TcpTransport:
     async def listen(self, addr: Multiaddr, accept: AcceptCallback) -> Listener:
         """Bind `addr`. See `Transport.listen`."""
         host, port = _host_and_port(addr)
-        listener = TcpListener(self._upgrader, self._resources, accept, self._shared)
+        listener = TcpListener(self._upgrader, self._resources, self._why_not_accept, accept, self._shared)
         try:
             sock = _bind(host, port)
         except OSError as exc:
@@ -226,9 +246,17 @@ class TcpTransport:
 class TcpListener:
     """One listening socket, and the handshakes of those who come; implements `interface.Listener`."""
 
-    def __init__(self, upgrader: Upgrader, resources: Resources, accept: AcceptCallback, shared: memoryview) -> None:
+    def __init__(
+        self,
+        upgrader: Upgrader,
+        resources: Resources,
+        why_not_accept: Callable[[Multiaddr], str | None],
+        accept: AcceptCallback,
+        shared: memoryview,
+    ) -> None:
         self._upgrader = upgrader
         self._resources = resources
+        self._why_not_accept = why_not_accept
         self._accept = accept
         self._shared = shared
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -246,6 +274,10 @@ class TcpListener:
 
     def _begin(self, link: TcpLink) -> None:
         """Start the handshakes of a link that somebody opened, or turn it away."""
+        if (reason := self._why_not_accept(link.remote_addr)) is not None:
+            _log.debug("turned away %s: %s", link.remote_addr, reason)
+            link.abort()
+            return
         group = ip_group(link.remote_addr)
         if not self._resources.reserve_handshake(group):
             _log.debug("turned away %s: too many handshakes", link.remote_addr)
@@ -262,7 +294,7 @@ class TcpListener:
         except TimeoutError:
             _log.debug("handshake with %s took too long", link.remote_addr)
             link.abort()
-        except (IpvcsError, anyio.EndOfStream, anyio.BrokenResourceError) as exc:
+        except (IpvcsError, OSError, anyio.EndOfStream, anyio.BrokenResourceError) as exc:
             _log.debug("handshake with %s failed: %s", link.remote_addr, exc)
             link.abort()
         except asyncio.CancelledError:

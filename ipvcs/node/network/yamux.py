@@ -45,16 +45,25 @@ _REFUSALS_PER_SECOND: Final = 100.0
 """Streams that a peer may open only to have them refused, or to reset them itself: what a burst of cancelled requests
 needs. Beyond, it is a flood (as HTTP/2's "rapid reset"), and the connection ends."""
 _DISCARD_LIMIT: Final = frames.INITIAL_WINDOW // 2
-"""Bytes taken on a stream that nobody reads any more before it is reset: enough for an answer that was on its way."""
+"""Bytes taken on a stream after its reader has left before it is reset: enough for an answer that was on its way."""
 
 
 class YamuxStream:
     """A stream's state, and its key outside: an id may be used again once both sides have ended it."""
 
     __slots__ = (
-        "acknowledged", "discarding", "ended", "gone", "inbound", "peer_ended", "send_credit", "starved", "stream_id",
+        "acknowledged",
+        "discarded",
+        "discarding",
+        "ended",
+        "gone",
+        "inbound",
+        "peer_ended",
+        "send_credit",
+        "starved",
+        "stream_id",
         "window",
-    )  # fmt: skip
+    )
 
     def __init__(self, stream_id: int, *, inbound: bool, window: ReceiveWindow) -> None:
         self.stream_id = stream_id
@@ -67,6 +76,12 @@ class YamuxStream:
         self.ended = False
         self.peer_ended = False
         self.discarding = False
+        self.discarded = 0
+
+    def is_pointless(self, size: int) -> bool:
+        """Count `size` bytes that nobody reads; tell whether the peer goes on, or is stuck, instead of ending."""
+        self.discarded += size
+        return self.discarded > _DISCARD_LIMIT or not self.window.credit
 
 
 class YamuxSession:
@@ -234,7 +249,7 @@ class YamuxSession:
         if stream is not None and not stream.gone:
             if not stream.discarding:
                 self._events.append(DataReceived(stream, data))
-            elif stream.window.size - stream.window.credit > _DISCARD_LIMIT:
+            elif stream.is_pointless(len(data)):
                 self.reset(stream)
                 self._events.append(StreamReset(stream, "the peer goes on sending what nobody reads"))
         if not self._payload_left:
@@ -298,8 +313,8 @@ class YamuxSession:
         if self._unacknowledged >= MAX_UNACKNOWLEDGED:
             raise TooManyStreamsError(f"the peer has not acknowledged {self._unacknowledged} streams yet")
         stream_id = self._next_id
-        if stream_id > frames.MAX_WINDOW:
-            raise TooManyStreamsError("the yamux session has used up its stream ids")
+        if stream_id > frames.MAX_ID:
+            raise LocalProtocolError("the yamux session has used up its stream ids")
         self._next_id += 2
         window = ReceiveWindow(self._max_window, self._growth, self._now)
         stream = self._streams[stream_id] = YamuxStream(stream_id, inbound=False, window=window)
@@ -341,6 +356,15 @@ class YamuxSession:
         if not key.gone:
             self._outbox.append(frames.window_update(key.stream_id, 0, frames.RST))
             self._forget(key)
+
+    def refuse(self, key: StreamKey) -> None:
+        """Reset a stream that there is no room for. See `MuxerSession.refuse`."""
+        self.reset(key)
+        try:
+            self._count_refusal()
+        except MuxerError as exc:
+            self._error = self._error or exc
+            self._outbox.append(frames.go_away(frames.PROTOCOL_ERROR))
 
     def consumed(self, key: StreamKey, size: int, now: float) -> None:
         """Give the peer credit for what the reader took, in updates of half a window and more."""

@@ -27,6 +27,7 @@ INITIAL_WINDOW: Final = 256 * 1024
 """Bytes each side may send on a new stream: "Both sides assume the initial 256KB window"."""
 MAX_WINDOW: Final = (1 << 32) - 1
 """What a window field can say; credit beyond is a peer that overflows it."""
+MAX_ID: Final = (1 << 32) - 1
 MAX_PAYLOAD: Final = 65507
 """Bytes of the data frames we send: with its header such a frame fills one Noise message (65,519 bytes of plaintext),
 so the receiver decrypts a frame at once and whole. Go sends 64 KiB at most and takes anything."""

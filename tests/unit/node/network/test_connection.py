@@ -14,6 +14,7 @@ from ipvcs.node.network.interface import Connection, Stream
 from ipvcs.node.network.limits import Limits
 from ipvcs.node.network.mplex import MplexSession
 from ipvcs.node.network.noise import NoiseSecurity
+from ipvcs.node.network.stream import MuxedStream
 from ipvcs.node.network.tls import TlsSecurity
 from tests.fakes.tcp_host import MPLEX, YAMUX, TcpHost, read_all
 
@@ -24,9 +25,9 @@ MIB = 1024 * KIB
 STACKS = [(NoiseSecurity, YAMUX), (NoiseSecurity, MPLEX), (TlsSecurity, YAMUX), (TlsSecurity, MPLEX)]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
 
 
 @pytest.fixture(params=STACKS, ids=lambda stack: f"{stack[0].__name__}{stack[1][:6]}".replace("/", "-"))
@@ -50,10 +51,11 @@ async def hosts() -> AsyncIterator[tuple[TcpHost, TcpHost, Connection]]:
 
 
 async def settled(condition: object) -> None:
-    """Wait until `condition()`; a test's time-out ends it otherwise."""
+    """Wait until `condition()`, or fail."""
     assert callable(condition)
-    while not condition():
-        await asyncio.sleep(0.005)
+    with anyio.fail_after(10):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 async def send_for_ever(stream: Stream) -> None:
@@ -239,8 +241,8 @@ async def test_a_thousand_streams_are_open_at_once() -> None:
         await settled(lambda: server.resources.streams == 0)
 
 
-async def test_streams_beyond_the_limit_of_a_connection_are_refused() -> None:
-    async with TcpHost(limits=Limits(streams_per_connection=10)) as server, TcpHost() as client:
+async def test_streams_beyond_the_limit_of_a_peer_are_refused() -> None:
+    async with TcpHost(limits=Limits(streams_per_peer=10)) as server, TcpHost() as client:
         await server.listen()
         connection = await client.dial(server)
         streams = [await connection.open_stream(["/echo"]) for _ in range(10)]
@@ -261,24 +263,144 @@ async def test_streams_beyond_the_limit_of_the_node_are_refused() -> None:
                 await connection.open_stream(["/echo"])
 
 
-async def test_unread_bytes_beyond_the_limit_of_a_connection_cost_only_their_stream() -> None:
-    async with TcpHost(limits=Limits(connection_memory=600 * KIB)) as server, TcpHost() as client:
+async def sleep_for_ever(_stream: Stream) -> None:
+    await asyncio.sleep(1000)
+
+
+async def is_broken(stream: Stream) -> bool:
+    try:
+        await stream.send(b"x")
+    except anyio.BrokenResourceError:
+        return True
+    return False
+
+
+async def test_unread_bytes_beyond_the_limit_of_a_peer_cost_the_stream_with_most_of_them() -> None:
+    async with TcpHost(limits=Limits(peer_memory=600 * KIB)) as server, TcpHost() as client:
+        await server.listen()
+        server.handlers["/sleep"] = sleep_for_ever
+        connections = [await client.dial(server) for _ in range(2)]
+        streams = [await connections[number % 2].open_stream(["/sleep"]) for number in range(4)]
+        for stream, size, held in zip(streams, (100, 150, 250, 200), (100, 250, 500, 450), strict=True):
+            await stream.send(bytes(size * KIB))
+            await settled(lambda held=held: server.resources.memory == held * KIB)
+        assert [await is_broken(stream) for stream in streams] == [False, False, True, False]
+        for connection in connections:
+            echo = await connection.open_stream(["/echo"])
+            await echo.send(b"fine")
+            assert await echo.receive() == b"fine"
+
+
+async def test_unread_bytes_beyond_the_limit_of_the_node_cost_the_peer_with_most_of_them() -> None:
+    limits = Limits(memory=600 * KIB, peer_memory=500 * KIB)
+    async with TcpHost(limits=limits) as server, TcpHost() as hoarder, TcpHost() as modest:
+        await server.listen()
+        server.handlers["/sleep"] = sleep_for_ever
+        hoarding, moderate = await hoarder.dial(server), await modest.dial(server)
+        hoard = [await hoarding.open_stream(["/sleep"]) for _ in range(2)]
+        for stream in hoard:
+            await stream.send(bytes(240 * KIB))
+        await settled(lambda: server.resources.memory == 480 * KIB)
+        innocent = await moderate.open_stream(["/sleep"])
+        await innocent.send(bytes(200 * KIB))
+        await settled(lambda: server.resources.memory == 440 * KIB)
+        assert not await is_broken(innocent)
+        assert sorted([await is_broken(stream) for stream in hoard]) == [False, True]
+
+
+async def test_a_peer_that_fills_its_share_of_streams_leaves_room_for_others_and_for_us() -> None:
+    limits = Limits(streams=30, streams_per_peer=20, outbound_streams=5)
+    async with TcpHost(limits=limits) as server, TcpHost() as greedy, TcpHost() as innocent:
+        await server.listen()
+        connections = [await greedy.dial(server) for _ in range(2)]
+        for number in range(20):
+            await connections[number % 2].open_stream(["/echo"])
+        for connection in connections:
+            with pytest.raises(UnavailableError):
+                await connection.open_stream(["/echo"])
+        other = await innocent.dial(server)
+        echo = await other.open_stream(["/echo"])
+        await echo.send(b"room")
+        assert await echo.receive() == b"room"
+        ours = await server.accepted[0].open_stream(["/echo"])
+        await ours.send(b"ours")
+        assert await ours.receive() == b"ours"
+
+
+async def test_what_came_before_the_peers_end_can_be_read_after_the_connection_is_gone(
+    hosts: tuple[TcpHost, TcpHost, Connection],
+) -> None:
+    server, _client, connection = hosts
+    read: list[bytes] = []
+
+    async def late(stream: Stream) -> None:
+        await settled(lambda: server.ended)
+        read.append(await read_all(stream))
+
+    server.handlers["/late"] = late
+    stream = await connection.open_stream(["/late"])
+    await stream.send(b"last words")
+    await stream.aclose()
+    await connection.aclose()
+    await settled(lambda: read)
+    assert read == [b"last words"]
+
+
+async def test_a_stream_that_is_reset_at_once_disturbs_nobody(pair: tuple[TcpHost, TcpHost, Connection]) -> None:
+    server, _client, connection = pair
+    stream = await connection.open_stream(["/echo"])
+    for _ in range(100):
+        (await connection.open_stream(["/echo"], lazy=True)).reset()
+    await stream.send(b"still here")
+    assert await stream.receive() == b"still here"
+    assert not server.ended
+    await stream.aclose()
+
+
+async def test_a_peer_that_never_agrees_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with TcpHost() as server, TcpHost(limits=Limits(negotiation_timeout=0.2)) as client:
         await server.listen()
         connection = await client.dial(server)
+        monkeypatch.setattr(MuxedStream, "respond", lambda _stream, _is_served: None)
+        with pytest.raises(UnavailableError, match="did not agree"):
+            await connection.open_stream(["/echo"])
+        assert client.resources.outbound_streams == 0
 
-        async def sleep(_stream: Stream) -> None:
-            await asyncio.sleep(100)
 
-        server.handlers["/sleep"] = sleep
-        streams = [await connection.open_stream(["/sleep"]) for _ in range(3)]
-        for stream in streams[:2]:
-            await stream.send(bytes(250 * KIB))
-        with pytest.raises(anyio.BrokenResourceError):
-            await send_for_ever(streams[2])
-        assert server.resources.memory <= 600 * KIB
-        echo = await connection.open_stream(["/echo"])
-        await echo.send(b"fine")
-        assert await echo.receive() == b"fine"
+async def test_who_waits_for_acknowledgements_goes_on_when_a_stream_is_given_up() -> None:
+    async with TcpHost() as server, TcpHost() as client:
+        await server.listen()
+        connection = await client.dial(server)
+        await settled(lambda: server.accepted)
+        server.accepted[0]._link._transport.pause_reading()  # type: ignore[attr-defined]
+        streams = [await connection.open_stream(["/echo"], lazy=True) for _ in range(256)]
+        waiting = asyncio.create_task(connection.open_stream(["/echo"], lazy=True))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        streams[0].reset()
+        await waiting
+
+
+async def test_data_that_moves_slowly_is_a_sign_of_life() -> None:
+    keep_alive = KeepAlive(interval=0.1, timeout=0.2)
+    async with TcpHost() as server, TcpHost(keep_alive=keep_alive) as client:
+        await server.listen()
+        connection = await client.dial(server)
+        await settled(lambda: server.accepted)
+        transport = server.accepted[0]._link._transport  # type: ignore[attr-defined]
+        stream = await connection.open_stream(["/echo"], lazy=True)
+        sending = asyncio.create_task(stream.send(bytes(8 * MIB)))
+        transport.pause_reading()
+        for _ in range(10):  # a line on which a read takes half of the time-out: pongs come late, bytes keep moving
+            await asyncio.sleep(0.1)
+            transport.resume_reading()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            transport.pause_reading()
+        assert not connection.is_closed
+        sending.cancel()
+        await asyncio.wait([sending])
+        transport.resume_reading()
 
 
 async def test_a_stream_whose_peer_never_says_what_it_wants_is_reset() -> None:

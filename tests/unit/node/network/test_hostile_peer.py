@@ -69,7 +69,7 @@ class Scene:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
-    limits = Limits(handshake_timeout=0.5, half_open=20, streams_per_connection=100, negotiation_timeout=0.5)
+    limits = Limits(handshake_timeout=0.5, half_open=20, streams_per_peer=100, negotiation_timeout=0.5)
     async with TcpHost(limits=limits) as server, TcpHost() as innocent:
         addr = await server.listen()
 
@@ -103,9 +103,6 @@ VIOLATIONS = {
     + frame(DATA, 0, 1, 1, b"x"),
     "window update overflow": frame(WINDOW, SYN, 1) + frame(WINDOW, 0, 1, 0xFFFFFFFF) * 2,
     "100,000 SYNs": b"".join(frame(WINDOW, SYN, 2 * number + 1) for number in range(100_000)),
-    "RST flood": b"".join(
-        frame(WINDOW, SYN, 2 * number + 1) + frame(WINDOW, RST, 2 * number + 1) for number in range(100_000)
-    ),
     "data after FIN": frame(WINDOW, SYN | FIN, 1) + frame(DATA, 0, 1, 1, b"x"),
     "frame for a stream we never opened": frame(DATA, 0, 2, 1, b"x"),
 }
@@ -119,6 +116,48 @@ async def test_a_yamux_violation_ends_the_connection(scene: Scene, wire: bytes) 
     assert await attacker.is_cut_off()
     await scene.check_innocent()
     await scene.check_clean()
+
+
+def reset_at_once(first: int, count: int) -> bytes:
+    return b"".join(
+        frame(WINDOW, SYN, number) + frame(WINDOW, RST, number) for number in range(first, first + 2 * count, 2)
+    )
+
+
+async def test_streams_reset_at_once_are_fine_and_a_flood_of_them_is_not(scene: Scene) -> None:
+    attacker = await (await scene.attacker()).secure()
+    await attacker.send(reset_at_once(1, 100) + opening(201, "/echo") + frame(DATA, 0, 201, 5, b"hello"))
+    while (received := await attacker.receive_frame())[4] != b"hello":
+        assert received[0] != GO_AWAY
+    with suppress(ConnectionError):
+        await attacker.send(reset_at_once(203, 100_000))
+    assert await attacker.is_cut_off()
+    await scene.check_clean()
+    ((_connection, reason),) = scene.server.ended
+    assert "reset" in str(reason)
+    await scene.check_innocent()
+
+
+async def test_streams_that_are_refused_for_ever_end_the_connection(scene: Scene) -> None:
+    """Refused by the share of the peer, which is over all its connections, so by the shell and not by the core."""
+    first, second = await scene.attacker(), await scene.attacker()
+    second.key = first.key
+    await first.secure()
+    await second.secure()
+    await first.send(b"".join(opening(number) for number in range(1, 201, 2)))
+    await asyncio.sleep(0.1)
+    with suppress(ConnectionError):
+        await second.send(b"".join(frame(WINDOW, SYN, 2 * number + 1) for number in range(5000)))
+    assert await second.is_cut_off()
+    await scene.check_innocent()
+
+
+async def test_garbage_behind_the_muxers_negotiation_leaves_nothing(scene: Scene) -> None:
+    attacker = await (await scene.attacker()).secure(muxer=None)
+    await attacker.send(HEADER + encode_message("/yamux/1.0.0") + frame(77))
+    assert await attacker.is_cut_off()
+    await scene.check_clean()
+    await scene.check_innocent()
 
 
 async def test_a_ping_flood_whose_answers_nobody_reads_ends_the_connection(scene: Scene) -> None:

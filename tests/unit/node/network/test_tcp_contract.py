@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.network]
 LISTEN = Multiaddr.parse("/ip4/127.0.0.1/tcp/0")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": request.param}
 
 
 @asynccontextmanager
@@ -51,6 +51,7 @@ async def one_stream(security: str, muxer: str) -> AsyncGenerator[tuple[Stream, 
         near = await connection.open_stream(["/test/1"])
         await served.wait()
         yield near, accepted[0]
+        await accepted[0].aclose()  # what came before the peer's end stays readable, and counts, until then
         await connection.aclose()
         await listener.aclose()
         tasks.cancel_scope.cancel()

@@ -376,15 +376,40 @@ def test_a_stream_ended_on_both_sides_is_gone() -> None:
 
 def test_data_for_a_stream_nobody_reads_is_dropped_and_then_the_stream_reset() -> None:
     session = opened(server())
+    session.receive_data(data(1, bytes(120 * KIB)), 0.0)
+    events(session)
+    session.consumed(1, 120 * KIB, 0.0)  # before its reader left: does not count
     session.end(1)
     session.discard(1)
     sent(session)
     session.receive_data(data(1, bytes(100 * KIB)), 0.0)
     assert events(session) == []
     assert sent(session) == b""
-    session.receive_data(data(1, bytes(100 * KIB)), 0.0)
+    session.receive_data(data(1, bytes(30 * KIB)), 0.0)
     assert events(session) == [StreamReset(1, "the peer goes on sending what nobody reads")]
     assert sent(session) == frame(WINDOW, RST, 1)
+
+
+def test_a_peer_that_used_up_the_window_of_a_stream_nobody_reads_is_not_left_waiting() -> None:
+    session = opened(server())
+    session.receive_data(data(1, bytes(200 * KIB)), 0.0)
+    events(session)
+    session.discard(1)
+    session.receive_data(data(1, bytes(56 * KIB)), 0.0)
+    assert [type(event) for event in events(session)] == [StreamReset]
+
+
+def test_who_has_streams_refused_for_lack_of_room_loses_the_session_in_the_end() -> None:
+    session = server(max_inbound=10_000)
+    for number in range(1, 6001, 2):
+        session.receive_data(frame(WINDOW, SYN, number), 0.0)
+        try:
+            events(session)
+        except MuxerError:
+            break
+        session.refuse(session._by_id[number])
+    assert 2000 < number // 2 < 2100
+    assert sent(session).endswith(frame(GO_AWAY, length=1))
 
 
 def test_an_id_that_is_used_again_is_another_stream() -> None:

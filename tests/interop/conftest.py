@@ -1,7 +1,8 @@
 """Fixtures for real peers. Every test in this folder is marked `interop` and runs in the private network namespace.
 
 `kubo` and `helia` are one node each for the whole session: use content of your own and expect others' beside it.
-`start_kubo` and `start_helia` start more, with options, and end them with the test.
+`start_kubo` and `start_helia` start more, with options, and end them with the test. `remotes` has one for each kind of
+key.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from tests.interop.helia_peer import HeliaPeer
 from tests.interop.kubo_peer import KuboPeer
+from tests.interop.remote import Remote
 
 _HERE = Path(__file__).parent
 
@@ -60,3 +62,26 @@ def start_helia(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
             return running.enter_context(HeliaPeer(tmp_path_factory.mktemp("helia"), *options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def remotes(
+    kubo: KuboPeer, helia: HeliaPeer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Remote]]:
+    """Return a running peer by the kind of its key, as in `remote.REMOTES`: one each for the session, started late."""
+    found = {"kubo-ed25519": Remote(kubo), "helia-ed25519": Remote(helia)}
+    with ExitStack() as running:
+
+        def start(name: str) -> KuboPeer | HeliaPeer:
+            directory = tmp_path_factory.mktemp(name)
+            if name == "kubo-rsa":
+                return running.enter_context(KuboPeer(directory, identity="rsa"))
+            key = {"helia-rsa": "RSA", "helia-secp256k1": "secp256k1"}[name]
+            return running.enter_context(HeliaPeer(directory, "--kad", "none", "--key", key))
+
+        def get(name: str) -> Remote:
+            if name not in found:
+                found[name] = Remote(start(name))
+            return found[name]
+
+        yield get

@@ -26,6 +26,10 @@ _SIGNATURES: Final = {
     "ListPeers": (_OWNED_TEXT, [_TEXT]),
     "ListPeersIDs": (_OWNED_TEXT, [_TEXT]),
     "FindPeer": (_OWNED_TEXT, [_TEXT, _TEXT, _INT]),
+    "P2PListen": (_INT, [_TEXT, _TEXT, _TEXT]),
+    "P2PForward": (_INT, [_TEXT, _TEXT, _TEXT, _TEXT]),
+    "P2PCloseAllListeners": (_INT, [_TEXT]),
+    "P2PCloseAllForwards": (_INT, [_TEXT]),
 }
 
 

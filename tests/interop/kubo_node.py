@@ -24,7 +24,7 @@ from ipvcs.multiformats.peer_id import PeerId
 from tests.interop import netns
 from tests.interop.kubo_library import KuboLibrary
 
-_STARTED = 1  # what CreateRepo and RunNode return when all is well; the other functions return 0
+_STARTED = 1  # what CreateRepo, RunNode, P2PListen and P2PForward return when all is well; most others return 0
 _SHUTDOWN_SECONDS = 5.0
 _ED25519_PUBLIC_KEY = b"\x08\x01\x12\x20"  # libp2p's PublicKey protobuf: type 1 (Ed25519), 32 bytes of data
 _ED25519_PRIVATE_KEY = b"\x08\x01\x12\x40"  # PrivateKey: type 1, 64 bytes: seed and public key
@@ -111,6 +111,9 @@ class Node:
             "pin": lambda request: self._check("PinCID", request["cid"]),
             "unpin": lambda request: self._check("UnpinCID", request["cid"]),
             "pins": lambda _: self._list("ListPins"),
+            "p2p_listen": lambda request: self._check("P2PListen", request["proto"], request["target"], good=_STARTED),
+            "p2p_forward": self._p2p_forward,
+            "p2p_close": self._p2p_close,
             "config": lambda _: json.loads(config_file.read_text()),
             "rss": lambda _: memory_and_cpu(),
             "log": lambda request: self._log_lines(request.get("n", 20)),
@@ -138,6 +141,12 @@ class Node:
         if not cid:
             raise RuntimeError(f"AddFile failed: {' | '.join(self._log_lines(3))}")
         return cid
+
+    def _p2p_forward(self, request: dict[str, Any]) -> None:
+        self._check("P2PForward", request["proto"], request["listen"], request["peer"], good=_STARTED)
+
+    def _p2p_close(self, _: dict[str, Any]) -> int:
+        return sum(self._library.number(name) for name in ("P2PCloseAllListeners", "P2PCloseAllForwards"))
 
     def _log_lines(self, count: int) -> list[str]:
         log = self.repo / "kubo.log"

@@ -66,7 +66,8 @@ class KuboPeer(JsonPeer):
         """Send any command of `kubo_node` and return its result.
 
         Args:
-            command: addrs, add, config, connect, findpeer, get, id, log, peer_ids, peers, pin, pins, rss or unpin.
+            command: addrs, add, config, connect, findpeer, get, id, log, p2p_close, p2p_forward, p2p_listen, peer_ids,
+                peers, pin, pins, rss or unpin.
             timeout: seconds. Kubo itself never gives up on a block that nobody has.
             arguments: the command's own.
 
@@ -115,3 +116,19 @@ class KuboPeer(JsonPeer):
         """Return a peer's addresses as the DHT knows them."""
         found: list[str] = self.call("findpeer", peer=peer_id, seconds=seconds, timeout=seconds + 10)
         return found
+
+    def p2p_listen(self, protocol: str, target: str) -> None:
+        """Serve `protocol` (`/x/…`): each stream of it becomes a TCP connection to the multiaddr `target`."""
+        self.call("p2p_listen", proto=protocol, target=target)
+
+    def p2p_forward(self, protocol: str, listen: str, peer_id: str) -> None:
+        """Take TCP connections at the multiaddr `listen`; each becomes a stream of `protocol` to `peer_id`.
+
+        The library puts `/x/` in front of any other protocol, so this opens no others.
+        """
+        self.call("p2p_forward", proto=protocol, listen=listen, peer=peer_id)
+
+    def p2p_close(self) -> int:
+        """End all that `p2p_listen` and `p2p_forward` set up and return how many there were."""
+        count: int = self.call("p2p_close")
+        return count

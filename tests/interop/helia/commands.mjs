@@ -40,6 +40,7 @@ const conn = (c) => ({
   peer: c.remotePeer.toString(),
   addr: c.remoteAddr.toString(),
   direction: c.direction,
+  rtt: c.rtt, // milliseconds, of the connection monitor's last ping
   encryption: c.encryption,
   muxer: c.multiplexer,
   limits: c.limits && { bytes: c.limits.bytes?.toString(), seconds: c.limits.seconds },
@@ -90,10 +91,20 @@ export const commands = {
     peers: await collect(await libp2p.peerStore.all(), (p) => ({
       id: p.id.toString(),
       addrs: p.addresses.map((a) => String(a.multiaddr)),
+      certified: p.addresses.filter((a) => a.isCertified).map((a) => String(a.multiaddr)), // by a signed peer record
       protocols: p.protocols,
       agent: p.metadata.get('AgentVersion') && new TextDecoder().decode(p.metadata.get('AgentVersion'))
     }))
   }),
+  // Serve `protocol`, by resetting its streams, or stop: either way identify tells the peers.
+  handle: async (r) => {
+    await libp2p.handle(r.protocol, (stream) => stream.abort(new Error('only a name')))
+    return {}
+  },
+  unhandle: async (r) => {
+    await libp2p.unhandle(r.protocol)
+    return {}
+  },
   ping: async (r, opts) => ({ ms: await libp2p.services.ping.ping(target(r.addr), opts) }),
   perf: async (r, opts) =>
     timed(async () => {

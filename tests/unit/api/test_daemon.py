@@ -276,3 +276,12 @@ def test_a_reader_that_is_gone_is_no_trouble() -> None:
         assert not os.get_inheritable(writing)
         pipe.ready()
         pipe.ready()
+
+
+def test_a_low_limit_on_open_files_is_raised() -> None:
+    script = (
+        "import resource as r; from ipvcs.api.daemon import _raise_file_limit;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, 4096)); _raise_file_limit(); print(r.getrlimit(r.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "4096\n"

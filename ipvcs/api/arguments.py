@@ -14,9 +14,11 @@ from ipvcs.errors import UsageError
 MAX_QUERY: Final = 16 * 1024
 """Bytes: what fits a request line of the server."""
 _MAX_FIELDS: Final = 256
+"""Arguments and options of one request; no command takes half as many."""
 _TRUE: Final = frozenset({"", "1", "t", "true"})  # an option without a value is switched on
 _FALSE: Final = frozenset({"0", "f", "false"})
 _MAX_DIGITS: Final = 19
+"""Of a number: an int64's. Python takes quadratic time for long ones."""
 
 
 class BadRequestError(UsageError):

@@ -9,15 +9,17 @@ The end is bounded: what has not let go by `SHUTDOWN_TIMEOUT` is abandoned, sinc
 depends on an orderly end.
 """
 
+import asyncio
 import logging
 import os
 import resource
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, Protocol
 
 import anyio
@@ -155,27 +157,28 @@ async def run_daemon(
         DaemonRunningError, ListenError: as `open_daemon`.
     """
     _raise_file_limit()
-    async with anyio.create_task_group() as tasks:
-        with anyio.open_signal_receiver(*_handled_signals()) as signals:
-            with anyio.CancelScope() as running:
-                tasks.start_soon(_end_on_signal, signals, running, ending)
-                async with open_daemon(home, private_key, options, open_node=open_node, serve_api=serve_api) as daemon:
-                    for addr in daemon.swarm_addresses:
-                        say(f"Swarm listening on {addr}")
-                    for address in daemon.api.addresses:
-                        say(f"API server listening on {address}")
-                    say("Daemon is ready")
-                    ready()
-                    await _wait_for_end(daemon, options)
-                    ending()
-            tasks.cancel_scope.cancel()
+    with anyio.CancelScope() as running, _ending_by_signals(running, ending):
+        async with open_daemon(home, private_key, options, open_node=open_node, serve_api=serve_api) as daemon:
+            for addr in daemon.swarm_addresses:
+                say(f"Swarm listening on {addr}")
+            for address in daemon.api.addresses:
+                say(f"API server listening on {address}")
+            say("Daemon is ready")
+            ready()
+            await _wait_for_end(daemon, options)
+            ending()
 
 
 def end_at_last() -> None:
     """See to it that this process, which is about to end, does so in time: a thread may hang in the disk or in DNS."""
-    watchdog = threading.Timer(_LAST_RESORT, os._exit, [1])
+    watchdog = threading.Timer(_LAST_RESORT, _give_up)
     watchdog.daemon = True
     watchdog.start()
+
+
+def _give_up() -> None:
+    os.write(2, b"error: the daemon did not end in time, and is ended without goodbyes; nothing stored is lost\n")
+    os._exit(1)
 
 
 def _raise_file_limit() -> None:
@@ -192,15 +195,33 @@ def _handled_signals() -> list[signal.Signals]:
     return [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-async def _end_on_signal(
-    signals: AsyncIterator[signal.Signals], running: anyio.CancelScope, ending: Callable[[], None]
-) -> None:
-    async for number in signals:
-        if running.cancel_called:
-            os._exit(128 + number)
-        _log.info("ending", extra={"signal": number.name})
-        ending()
+@contextmanager
+def _ending_by_signals(running: anyio.CancelScope, ending: Callable[[], None]) -> Iterator[None]:
+    """Let signals cancel `running`, the second one end the process at once.
+
+    The handlers are Python's, not the event loop's: they run, and `ending` with them, while the loop is busy with a
+    single callback.
+    """
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def cancel() -> None:
+        _log.info("ending", extra={"signal": signal.Signals(received[0]).name})
         running.cancel()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            os._exit(128 + number)
+        ending()
+        loop.call_soon_threadsafe(cancel)
+
+    before = {number: signal.signal(number, handle) for number in _handled_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _wait_for_end(daemon: Daemon, options: DaemonOptions) -> None:

@@ -25,7 +25,6 @@ SEND_TIMEOUT: Final = 60.0
 """Seconds in which a client must take what it is sent."""
 _JSON: Final = (b"content-type", b"application/json")
 
-
 ENDING: Final = "ipvcs.ending"
 """The ASGI extension by which our server hands on an `anyio.Event`: it is set when commands must come to an end."""
 

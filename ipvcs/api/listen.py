@@ -112,7 +112,10 @@ def _parse_tcp(text: str) -> tuple[Multiaddr, str, int]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket that a killed daemon has left."""
+    """Remove the socket that a killed daemon has left, or a symlink that leads to none."""
+    if path.is_symlink() and not path.exists():
+        path.unlink(missing_ok=True)
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

@@ -1,10 +1,12 @@
 """The daemon's logs: `time level logger message key=value …`, one line a record, on standard error.
 
-Modules log by `logging.getLogger(__name__)` and give what belongs to a record as `extra`:
+Modules log by `logging.getLogger(__name__)`. What belongs to a record stands in its message or is given as `extra`:
 
-    _log.info("connected", extra={"peer": connection.remote_peer, "addr": connection.remote_addr})
+    _log.debug("lost a connection to %s: %s", connection.remote_peer, reason)
+    _log.info("ending", extra={"signal": number.name})
 
-    2026-01-02T03:04:05.678Z INFO ipvcs.node.network.swarm connected peer=12D3Koo…8sPxYq addr=/ip4/127.0.0.1/tcp/4001
+    2026-01-02T03:04:05.678Z DEBUG ipvcs.node.network.swarm lost a connection to 12D3Koo…8sPxYq: …
+    2026-01-02T03:04:05.678Z INFO ipvcs.api.daemon ending signal=SIGTERM
 
 Ids are shortened wherever they stand, so that a log that is shown to others says little about whom its owner talks
 to. Strangers' text cannot start a line of its own or drive a terminal: what does not print is escaped.

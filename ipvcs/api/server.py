@@ -34,6 +34,7 @@ HEAD_TIMEOUT: Final = 10.0
 MAX_CONNECTIONS: Final = 128
 """On the Unix socket, and as many on all of TCP, so that those who knock at TCP can't lock the owner out."""
 _BACKLOG: Final = 128
+"""Connections that the kernel holds until we accept them: as many again as may be served."""
 
 
 async def serve(

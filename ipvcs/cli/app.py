@@ -127,7 +127,11 @@ def _home_path(option: str | None, environ: Mapping[str, str]) -> Path:
             return Path(chosen).expanduser()
         data = environ.get("XDG_DATA_HOME")
         # The XDG specification: a relative XDG_DATA_HOME is ignored.
-        base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
+        if data and Path(data).is_absolute():
+            return Path(data) / "ipvcs"
+        if not Path(environ.get("HOME") or Path.home()).is_absolute() or environ.get("HOME") == "":
+            raise UsageError("HOME is not an absolute path", hint="set HOME or IPVCS_PATH, or use --home")
+        base = Path.home() / ".local" / "share"
     except RuntimeError as exc:  # pathlib's, for `~` and for users that no user database knows
         raise UsageError("cannot find the user's home directory", hint="set HOME or IPVCS_PATH, or use --home") from exc
     return base / "ipvcs"

@@ -48,8 +48,8 @@ def daemon_command(app: App, levels: str | None, loopback_only: bool, ready_fd: 
         options = DaemonOptions(
             runtime=Path(runtime) if runtime else None, loopback_only=loopback_only, idle=idle or None
         )
-        # Not on uvloop: its clock stands still within a turn of the loop and ticks in milliseconds, so that round trips
-        # on a fast network measure as nothing, and windows that grow by round trips do not.
+        # Not on uvloop: its clock stands still within a turn of the loop and ticks in milliseconds, so `ping` would
+        # measure nothing on a fast network.
         anyio.run(
             partial(
                 run_daemon,

@@ -104,6 +104,10 @@ def report(error: BaseException) -> int:
         elif isinstance(leaf, IpvcsError):
             _print_error(str(leaf), leaf.hint)
             worst = max(worst, leaf.exit_code)
+        elif isinstance(leaf, click.exceptions.NoArgsIsHelpError):
+            with suppress(OSError):
+                print(leaf.format_message(), file=sys.stderr)
+            worst = max(worst, 129)
         elif isinstance(leaf, click.UsageError):
             _print_error(_lower_first(leaf.format_message()), f"see `{_command_path(leaf)} --help`")
             worst = max(worst, 129)

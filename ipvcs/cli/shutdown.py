@@ -1,7 +1,9 @@
 """`ipvcs shutdown`: end the home's daemon."""
 
+import os
+import signal
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -9,8 +11,13 @@ from ipvcs.cli.app import App
 from ipvcs.cli.options import Command, json_option
 from ipvcs.errors import UnavailableError
 
+if TYPE_CHECKING:
+    from ipvcs.client.daemon_lock import Holder
+
 _PATIENCE: Final = 10.0
 """Seconds: twice what a daemon may take to end."""
+_ANSWER: Final = 3.0
+"""Seconds for it to say that it will."""
 
 
 class StillRunningError(UnavailableError):
@@ -27,15 +34,27 @@ class StillRunningError(UnavailableError):
 @json_option
 @click.pass_obj
 def shutdown_command(app: App, as_json: bool) -> None:
-    """End the home's daemon; returns when it has ended."""
-    from ipvcs.client.client import DaemonLostError
+    """End the home's daemon; returns when it has ended. One that does not answer gets a SIGTERM."""
+    from ipvcs.client.client import DaemonBusyError, DaemonLostError
     from ipvcs.client.daemon_lock import holder, wait_released
+    from ipvcs.client.socket_path import DaemonNotRunningError
 
     before = holder(app.home_path)
-    client = app.client(start=False)
-    with suppress(DaemonLostError):  # it may end before it has answered
-        client.call("shutdown")
+    try:
+        app.client(start=False).call("shutdown", timeout=_ANSWER)
+    except DaemonLostError:
+        _terminate(before)  # it is stuck, or has ended before it answered
+    except (DaemonBusyError, DaemonNotRunningError):
+        if before is None or before.command:
+            raise
+        _terminate(before)  # its socket is gone, or has no room for us
     if before is not None and not wait_released(app.home_path, before, _PATIENCE):
         raise StillRunningError(before.pid)
     if as_json:
         app.ui.json({"Pid": before.pid if before else None})
+
+
+def _terminate(before: "Holder | None") -> None:
+    if before is not None and before.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(before.pid, signal.SIGTERM)

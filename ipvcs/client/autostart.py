@@ -37,6 +37,7 @@ START_TIMEOUT: Final = 30.0
 MAX_LOG: Final = 1024 * 1024
 """Bytes. A longer log becomes `daemon.log.old`, when a daemon starts and while it runs."""
 _MAX_ANSWER: Final = 64 * 1024
+"""Bytes read of what the daemon says: two lines, of which an error's message may be long."""
 _SHOWN_LOG: Final = 2000
 """Bytes of the log's end that are searched for a reason when a daemon dies without giving one."""
 

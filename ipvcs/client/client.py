@@ -13,8 +13,9 @@ Spec: https://docs.ipfs.tech/reference/kubo/rpc/
 import http.client
 import json
 import socket
+import time
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 from urllib.parse import urlencode
@@ -29,6 +30,13 @@ _CONNECT_TIMEOUT: Final = 5.0
 """Seconds until a daemon on this machine accepts a connection."""
 _SILENCE: Final = 120.0
 """Seconds without a byte. Longer than any command's own deadline, so the daemon's error comes first."""
+_PROMPT_SILENCE: Final = 15.0
+"""The same for commands that wait for nobody: a daemon that takes longer is stopped or stuck."""
+_WAITING: Final = frozenset({"id", "ping", "swarm/connect", "swarm/disconnect"})
+"""Commands that may wait for other nodes."""
+_BUSY_PATIENCE: Final = 12.0
+"""Seconds to try again when there is no room: a little more than half a request may keep it."""
+_BUSY_PAUSE: Final = 0.25
 _SLACK: Final = 5.0
 """Seconds that the daemon's own error gets to arrive when the caller's time is up."""
 _READ_SIZE: Final = 64 * 1024
@@ -131,17 +139,31 @@ class Client:
         query += [(name.replace("_", "-"), _text(value)) for name, value in options.items() if value is not None]
         if timeout is not None:
             query.append(("timeout", f"{max(1, round(timeout * 1000))}ms"))
-        connection = _UnixConnection(self._connect(), _SILENCE if timeout is None else timeout + _SLACK)
-        with closing(connection):
-            with _losing(route):
-                # Names of files are bytes: what is not UTF-8 in them travels as it is.
-                target = f"{_PREFIX}{route}?{urlencode(query, errors='surrogateescape')}"
-                connection.request("POST", target, headers={"Connection": "close"})
-                response = connection.getresponse()
-            with closing(response):
-                if response.status != http.client.OK:
-                    _fail(route, response)
-                yield response
+        # Names of files are bytes: what is not UTF-8 in them travels as it is.
+        target = f"{_PREFIX}{route}?{urlencode(query, errors='surrogateescape')}"
+        silence = _SILENCE if route in _WAITING else _PROMPT_SILENCE
+        with ExitStack() as opened:
+            response = self._send(opened, route, target, silence if timeout is None else timeout + _SLACK)
+            if response.status != http.client.OK:
+                _fail(route, response)
+            yield response
+
+    def _send(self, opened: ExitStack, route: str, target: str, silence: float) -> http.client.HTTPResponse:
+        """Send a request and return the response, which `opened` closes; while the daemon is busy, try again."""
+        deadline = time.monotonic() + _BUSY_PATIENCE
+        while True:
+            try:
+                connection = opened.enter_context(closing(_UnixConnection(self._connect(), silence)))
+                with _losing(route):
+                    connection.request("POST", target, headers={"Connection": "close"})
+                    response = opened.enter_context(closing(connection.getresponse()))
+                if response.status != http.client.SERVICE_UNAVAILABLE or time.monotonic() >= deadline:
+                    return response
+            except DaemonBusyError:
+                if time.monotonic() >= deadline:
+                    raise
+            opened.close()
+            time.sleep(_BUSY_PAUSE)
 
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -21,6 +21,7 @@ FILE_NAME: Final = "daemon.lock"
 _PATIENCE: Final = 0.5
 """Seconds to try again: `holder` takes the lock for a moment to see whether it is free."""
 _MAX_SIZE: Final = 8 * 1024
+"""Bytes read of the file; what a daemon writes has some 200, and its socket's path 107 at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ DEFAULT_PEERS: Final = (
 DEFAULT: Final = "default"
 """Stands for `DEFAULT_PEERS`."""
 _MAX_PEERS: Final = 1000
+"""Entries. All are dialled at once by a daemon that is alone; Kubo's own list has a handful."""
 
 
 class BootstrapError(UsageError):

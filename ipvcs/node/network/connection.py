@@ -286,7 +286,8 @@ class MuxedConnection:
                 _log.debug("peer %s goes away: code %d", self.remote_peer, event.code)
 
     def _accept(self, key: StreamKey) -> None:
-        if not self._resources.reserve_stream(self._share, inbound=True):
+        too_many = len(self._negotiations) >= self._resources.limits.negotiating
+        if too_many or not self._resources.reserve_stream(self._share, inbound=True):
             self._session.refuse(key)
             return
         stream = MuxedStream(self, key, "inbound")

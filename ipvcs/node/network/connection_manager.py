@@ -1,9 +1,10 @@
 """Which connections to give up when there are many.
 
-The one rule that callers may rely on: **nothing is ever closed while there are at most `low_water` connections.** Above
-`high_water` as many are chosen as it takes to get back to `low_water`, of those that may go: not the protected ones,
-and not those younger than the grace period, which had no time yet to prove their worth. If too few may go, more than
-`low_water` stay. Between the two marks nothing happens, so trims are rare and each makes room for a while.
+The one rule that callers may rely on: **nothing is ever closed while there are at most `low_water` connections.** Those
+younger than the grace period, which had no time yet to prove their worth, do not count at all: a flood of newcomers
+must not push out who was there before (what bounds the newcomers is `Limits.connections`). Of the others, above
+`high_water` as many are chosen as it takes to get back to `low_water`, but no protected ones. Between the two marks
+nothing happens, so trims are rare and each makes room for a while.
 
 Idle ones, without an open stream, go before busy ones; among these the least valued first, by the tags that services
 put on peers; among equals the one that was idle for longest.
@@ -120,16 +121,12 @@ class ConnectionManager:
 
     def to_close(self, connections: Iterable[ConnectionInfo[C]], now: float) -> list[ConnectionInfo[C]]:
         """Return what to close of `connections`, which are all there are, the most dispensable first; see above."""
-        infos = list(connections)
-        if len(infos) <= self.high_water:
+        settled = [info for info in connections if info.opened <= now - self.grace_period]
+        if len(settled) <= self.high_water:
             return []
-        candidates = [
-            info
-            for info in infos
-            if info.peer_id not in self._protected and info.opened <= now - self.grace_period
-        ]  # fmt: skip
+        candidates = [info for info in settled if info.peer_id not in self._protected]
         candidates.sort(key=self._rank)
-        return candidates[: len(infos) - self.low_water]
+        return candidates[: len(settled) - self.low_water]
 
     def _rank(self, info: ConnectionInfo[C]) -> tuple[bool, int, float]:
         return info.streams > 0, self.value(info.peer_id), info.opened if info.streams else info.last_used

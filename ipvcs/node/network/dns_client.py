@@ -31,6 +31,7 @@ NEGATIVE_TTL: Final = 30.0
 """Seconds that the absence of a name or record counts; names that were just made should work soon."""
 _HOSTS_FILE: Final = Path("/etc/hosts")
 _HOSTS_TTL: Final = 5.0
+"""Seconds that what is answered here counts; an edit of the file should show soon."""
 _MAX_HOSTS_FILE: Final = 1024 * 1024
 """Bytes; block lists are kept in it, too. What lies behind is not seen."""
 _LOCALHOST: Final = {"A": "127.0.0.1", "AAAA": "::1"}

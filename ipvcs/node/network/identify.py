@@ -63,6 +63,9 @@ INBOUND_PUSHES: Final = 10.0
 INBOUND_PUSHES_PER_SECOND: Final = 0.2
 """What a peer may push at once and in the long run. A node that starts pushes a few times; each costs us a signature
 check and its peers' tables a change."""
+INBOUND_REQUESTS: Final = 20.0
+INBOUND_REQUESTS_PER_SECOND: Final = 1.0
+"""What a peer may ask at once and in the long run. Each connection asks once; a person may ask again by hand."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +93,7 @@ class _Peer:
     """A connected peer."""
 
     pushes: TokenBucket
+    requests: TokenBucket
     facts: PeerFacts | None = None
     told: int = 0
     """The version of our description that it was told last; 0: none."""
@@ -180,8 +184,11 @@ class IdentifyService(AsyncContextManagerMixin):
             return
         peer = self._peers.get(connection.remote_peer)
         if peer is None:
-            bucket = TokenBucket(INBOUND_PUSHES, INBOUND_PUSHES_PER_SECOND, current_time())
-            peer = self._peers[connection.remote_peer] = _Peer(bucket)
+            now = current_time()
+            peer = self._peers[connection.remote_peer] = _Peer(
+                pushes=TokenBucket(INBOUND_PUSHES, INBOUND_PUSHES_PER_SECOND, now),
+                requests=TokenBucket(INBOUND_REQUESTS, INBOUND_REQUESTS_PER_SECOND, now),
+            )
         exchange = peer.exchanges[connection] = _Exchange()
         self._tasks.start_soon(self._identify, connection, exchange)
 
@@ -231,6 +238,10 @@ class IdentifyService(AsyncContextManagerMixin):
 
     async def _serve(self, stream: Stream) -> None:
         """Answer one identify request."""
+        asking = self._peers.get(stream.connection.remote_peer)
+        if asking is not None and not asking.requests.take(current_time()):
+            stream.reset()
+            return
         self._refresh()
         version = self._description.version
         told = await self._tell(stream, current_time() + TIMEOUT)

@@ -37,6 +37,8 @@ class Limits:
     """Opened by peers, on all connections. Ours are not among them: nobody can keep us from opening."""
     outbound_streams: int = 8192
     """Opened by us, on all connections."""
+    negotiating: int = 256
+    """Streams that a connection's peer has opened without saying what for: yamux's backlog of unacknowledged ones."""
     streams_per_peer: int = 2048
     """Opened by one peer, on all its connections. One of ours holds over a thousand in the test."""
     stream_memory: int = 16 * MIB

@@ -19,6 +19,7 @@ from typing import Final
 
 from ipvcs.errors import LocalProtocolError
 from ipvcs.node.network import mplex_frames as frames
+from ipvcs.node.network.chatter import Chatter
 from ipvcs.node.network.interface import Buffer
 from ipvcs.node.network.muxer import (
     DataReceived,
@@ -90,6 +91,7 @@ class MplexSession:
         self._inbound = 0
         self._max_unread = max_unread
         self._now = now
+        self._chatter = Chatter(now)
         self._refusals = TokenBucket(_REFUSAL_BURST, _REFUSALS_PER_SECOND, now)
         self._events: deque[MuxerEvent] = deque()
         self._outbox: list[Buffer] = []
@@ -154,10 +156,13 @@ class MplexSession:
         ours = flag & 1 == 1  # not sent by the opener
         stream = self._streams.get((stream_id, ours))
         if stream is None:
+            if flag < frames.CLOSE:
+                self._chatter.count_data(length, self._now)
             if ours and stream_id >= self._next_id:
                 raise MuxerError(f"mplex frame for stream {stream_id}, which we never opened")
             return  # Refused, or reset by us a moment ago: the peer could not know. Not a violation.
         if flag < frames.CLOSE:
+            self._chatter.count_data(length, self._now)
             if not stream.peer_ended:
                 self._payload_stream = stream
         elif flag < frames.RESET:

@@ -12,6 +12,7 @@ from ipvcs.node.network.interface import Buffer
 _KEPT_WHOLE: Final = 16 * 1024
 """Bytes. A view of this size or more keeps at most a message of 64 KiB alive: four times itself."""
 _GATHERED: Final = 64 * 1024
+"""Bytes of a piece of our own at most: a few pieces a window, and never much to move when one grows."""
 
 
 class ReceiveBuffer:

@@ -7,7 +7,9 @@
 Whoever writes those records is not trusted: how deep names lead to names, how many questions are asked, how many
 addresses come out and how long it takes are bounded, and an address that names a peer never yields another peer's.
 
-Names count in front only: `/ip4/…/dns/…` means nothing. Spec: https://github.com/multiformats/multiaddr/blob/master/protocols/DNSADDR.md
+Names count in front only: `/ip4/…/dns/…` means nothing.
+
+Spec: https://github.com/multiformats/multiaddr/blob/master/protocols/DNSADDR.md
 """
 
 from collections import OrderedDict

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Final, cast
 
 import anyio
@@ -31,6 +32,13 @@ _log = logging.getLogger(__name__)
 
 _RECEIVE_BUFFER: Final = 512 * 1024
 """Bytes read at once: eight Noise messages. Larger reads were not faster, smaller ones were."""
+_MAX_HELD: Final = 64 * 1024 + 2
+"""Bytes of a message that is not complete: see `WireSink.wire_received`."""
+_LEAST_READ: Final = 16 * 1024
+_LONG_TURN: Final = 0.008
+_SHORT_TURN: Final = 0.002
+"""Seconds. What one read costs depends on what is in it: half a megabyte of data takes a millisecond, of tiny frames a
+tenth of a second, in which nobody else is served. A connection whose reads take long reads less at once."""
 _MAX_HANDSHAKE_BACKLOG: Final = 128 * 1024
 """Unread bytes during the handshakes; no handshake has as many."""
 _HIGH_WATER: Final = 1024 * 1024
@@ -54,6 +62,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self._inbox = bytearray()  # what came before there was a sink
         self._waiter: asyncio.Future[None] | None = None
         self._written = 0
+        self._read_size = _RECEIVE_BUFFER
         self._lost = False
         self._error: Exception | None = None
         self._reading_paused = False
@@ -80,10 +89,9 @@ class TcpLink(asyncio.BufferedProtocol):
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Return where to read to: behind what the last read left over."""
         held = self._held
-        if not held:
-            return self._shared
-        self._shared[: len(held)] = held
-        return self._shared[len(held) :]
+        if held:
+            self._shared[: len(held)] = held
+        return self._shared[len(held) : len(held) + self._read_size]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on what was read."""
@@ -98,8 +106,14 @@ class TcpLink(asyncio.BufferedProtocol):
         self._wake()
 
     def _deliver(self, sink: WireSink, data: memoryview) -> None:
+        began = perf_counter()
         used = sink.wire_received(data)
         self._held = bytes(data[used:]) if used < len(data) else b""
+        taken = perf_counter() - began
+        if taken > _LONG_TURN:
+            self._read_size = max(self._read_size // 2, _LEAST_READ)
+        elif taken < _SHORT_TURN and self._read_size < _RECEIVE_BUFFER:
+            self._read_size *= 2
 
     def eof_received(self) -> bool:
         """Nothing more arrives: without it the multiplexer can't work, so close."""
@@ -166,7 +180,7 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def write(self, data: Buffer) -> None:
         """Send or queue `data`. See `Link.write`."""
-        if not self._lost:
+        if not self._lost and not self._transport.is_closing():
             self._written += len(data)
             self._transport.write(data)
 
@@ -206,7 +220,7 @@ class TcpTransport:
         self._upgrader = upgrader
         self._resources = resources
         self._why_not_accept = why_not_accept
-        self._shared = memoryview(bytearray(_RECEIVE_BUFFER))
+        self._shared = memoryview(bytearray(_RECEIVE_BUFFER + _MAX_HELD))
 
     def can_dial(self, addr: Multiaddr) -> bool:
         """Tell whether `addr` is an IP address with a TCP port and nothing else but a peer."""

@@ -19,6 +19,7 @@ from typing import Final
 
 from ipvcs.errors import LocalProtocolError
 from ipvcs.node.network import yamux_frames as frames
+from ipvcs.node.network.chatter import Chatter
 from ipvcs.node.network.interface import Buffer
 from ipvcs.node.network.muxer import (
     DataReceived,
@@ -110,6 +111,7 @@ class YamuxSession:
         self._growth = GrowthBudget(window_growth)
         self._now = now
         self._refusals = TokenBucket(_REFUSAL_BURST, _REFUSALS_PER_SECOND, now)
+        self._chatter = Chatter(now)
         self._events: deque[MuxerEvent] = deque()
         self._outbox: list[Buffer] = []
         self._header = bytearray()  # of a frame whose header is not complete
@@ -177,6 +179,7 @@ class YamuxSession:
         elif kind == frames.PING:
             self._on_ping(flags, length)
         elif kind == frames.GO_AWAY:
+            self._chatter.count(self._now)
             self._peer_gone_away = True
             self._events.append(GoAwayReceived(length))
         else:
@@ -185,6 +188,10 @@ class YamuxSession:
     def _on_stream_frame(self, kind: int, flags: int, stream_id: int, length: int) -> None:
         if flags & frames.SYN:
             self._on_syn(stream_id)
+        if kind == frames.DATA and not flags & ~frames.ACK:
+            self._chatter.count_data(length, self._now)
+        elif not length and not flags:
+            self._chatter.count(self._now)
         stream = self._streams.get(stream_id)
         if stream is None:
             if stream_id % 2 == self._next_id % 2 and stream_id >= self._next_id:
@@ -270,6 +277,7 @@ class YamuxSession:
 
     def _on_ping(self, flags: int, value: int) -> None:
         if flags & frames.SYN:
+            self._chatter.count(self._now)
             self._outbox.append(frames.ping(value, frames.ACK))
         elif flags & frames.ACK:
             sent = self._pings.pop(value, None)

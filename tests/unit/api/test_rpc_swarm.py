@@ -112,7 +112,11 @@ async def test_connect_gives_up_at_its_deadline(call: Post, node: FakeNode) -> N
 
 
 @pytest.mark.parametrize("command", ["connect", "disconnect"])
-@pytest.mark.parametrize("address", ["/ip4/10.0.0.1/tcp/4001", f"/p2p/{PEER}/p2p-circuit", f"/p2p/{PEER}/tcp/1"])
+@pytest.mark.parametrize(
+    "address",
+    ["/ip4/10.0.0.1/tcp/4001", f"/p2p/{PEER}/p2p-circuit", f"/p2p/{PEER}/tcp/1"],
+    ids=["no-peer", "circuit", "tcp"],
+)
 async def test_an_address_that_leads_to_no_peer_is_refused(
     call: Post, node: FakeNode, command: str, address: str
 ) -> None:

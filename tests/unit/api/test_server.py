@@ -27,6 +27,7 @@ from ipvcs.api.auth import load_token
 from ipvcs.api.command import Call, Command
 from ipvcs.api.listen import ApiAddressError
 from ipvcs.api.server import GRACE, MAX_HEAD, open_api
+from ipvcs.client import client as client_module
 from ipvcs.client.client import Client, DaemonBusyError, RemoteCommandError
 from ipvcs.client.socket_path import DaemonNotRunningError, find_socket, plan_socket
 from tests.unit.api.fake_node import FakeNode
@@ -313,6 +314,7 @@ async def test_more_connections_than_there_may_be_are_told_so(
     app: ASGIApp, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(client_module, "_BUSY_PATIENCE", 0.3)
     async with serving(app, home):
         idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(3)]
         for sock in idle:
@@ -322,6 +324,22 @@ async def test_more_connections_than_there_may_be_are_told_so(
         for sock in idle:
             sock.close()
         await anyio.sleep(0.05)
+        assert await in_thread(Client(find_socket(home)).call, "version")
+
+
+async def test_a_client_waits_for_a_busy_daemon(app: ASGIApp, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
+    async with serving(app, home), anyio.create_task_group() as tasks:
+        idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(3)]
+        for sock in idle:
+            sock.connect(str(find_socket(home)))
+
+        async def leave() -> None:
+            await anyio.sleep(0.5)
+            for sock in idle:
+                sock.close()
+
+        tasks.start_soon(leave)
         assert await in_thread(Client(find_socket(home)).call, "version")
 
 

@@ -55,11 +55,13 @@ def test_idle_connections_go_before_busy_ones_then_the_least_valued_then_the_lon
     assert chosen(manager, *infos) == [2, 3, 0, 1, 5, 4]
 
 
-def test_a_connection_in_its_grace_period_stays() -> None:
+def test_a_connection_in_its_grace_period_stays_and_pushes_nobody_out() -> None:
     manager = ConnectionManager(low_water=0, high_water=1)
-    infos = [info(0, opened=NOW - GRACE_PERIOD), info(1, opened=NOW - GRACE_PERIOD + 0.1), info(2, opened=NOW)]
-    assert chosen(manager, *infos) == [0]
-    assert chosen(manager, *infos, now=NOW + GRACE_PERIOD) == [0, 1, 2]
+    old, older = info(0, opened=NOW - GRACE_PERIOD), info(3, opened=NOW - 2 * GRACE_PERIOD)
+    flood = [info(1, opened=NOW - GRACE_PERIOD + 0.1), info(2, opened=NOW)]
+    assert chosen(manager, old, *flood) == []
+    assert chosen(manager, old, *flood, older) == [3, 0]
+    assert chosen(manager, old, *flood, now=NOW + GRACE_PERIOD) == [0, 1, 2]
 
 
 def test_a_protected_peer_stays_until_the_last_reason_is_gone() -> None:

@@ -118,6 +118,50 @@ async def test_a_yamux_violation_ends_the_connection(scene: Scene, wire: bytes) 
     await scene.check_clean()
 
 
+CHATTER = {
+    "empty data frames": frame(DATA, 0, 1),
+    "windows that grow by nothing": frame(WINDOW, 0, 1),
+    "goodbyes": frame(GO_AWAY),
+    "pings whose answers are read": frame(PING, SYN, 0, 7),
+}
+
+
+@pytest.mark.parametrize("wire", CHATTER.values(), ids=CHATTER.keys())
+async def test_frames_that_carry_nothing_end_the_connection(scene: Scene, wire: bytes) -> None:
+    attacker = await (await scene.attacker()).secure()
+    await attacker.send(opening(1) + 500 * wire)  # some are nobody's harm
+    await scene.check_innocent()
+    assert not scene.server.ended
+
+    async def flood() -> None:
+        with suppress(ConnectionError):
+            while True:
+                await attacker.send(5000 * wire)
+
+    flooding = asyncio.create_task(flood())
+    assert await attacker.is_cut_off()
+    flooding.cancel()
+    await scene.check_innocent()
+    await scene.check_clean()
+
+
+async def test_floods_of_tiny_frames_on_many_connections_leave_turns_for_others(scene: Scene) -> None:
+    attackers = [await (await scene.attacker()).secure() for _ in range(8)]
+    wire = b"".join(frame(DATA, 0, 1, 1, b"x") for _ in range(5000))
+
+    async def flood(attacker: RawPeer) -> None:
+        with suppress(ConnectionError):
+            await attacker.send(opening(1, "/echo"))
+            while True:
+                await attacker.send(wire)
+
+    floods = [asyncio.create_task(flood(attacker)) for attacker in attackers]
+    await asyncio.sleep(0.5)
+    await scene.check_innocent()
+    for each in floods:
+        each.cancel()
+
+
 def reset_at_once(first: int, count: int) -> bytes:
     return b"".join(
         frame(WINDOW, SYN, number) + frame(WINDOW, RST, number) for number in range(first, first + 2 * count, 2)

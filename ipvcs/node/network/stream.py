@@ -20,8 +20,8 @@ from ipvcs.node.network.receive_buffer import ReceiveBuffer
 if TYPE_CHECKING:
     from ipvcs.node.network.connection import MuxedConnection
 
-_SLICE: Final = 256 * 1024
-"""Bytes sent before others get a turn: four frames a write."""
+_SLICE: Final = 4 * 65519
+"""Bytes sent before others get a turn: one yamux frame, four Noise messages."""
 
 
 class MuxedStream(Stream):

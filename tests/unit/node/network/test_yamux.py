@@ -175,13 +175,14 @@ def test_sending_stops_at_the_window_and_goes_on_with_an_update() -> None:
     assert session.send(key, memoryview(b"12345")) == 3
 
 
-def test_frames_we_send_carry_at_most_what_fits_a_noise_message() -> None:
+def test_frames_we_send_carry_at_most_what_fills_four_noise_messages() -> None:
     session = client()
     key = session.open_stream()
-    session.send(key, memoryview(bytes(200_000)))
+    session.receive_data(frame(WINDOW, ACK, 1, MIB), 0.0)
+    session.send(key, memoryview(bytes(600_000)))
     sizes = [len(part) for part in session.data_to_send()[1:]]
-    assert sizes == [12, MAX_PAYLOAD, 12, MAX_PAYLOAD, 12, MAX_PAYLOAD, 12, 200_000 - 3 * MAX_PAYLOAD]
-    assert 12 + MAX_PAYLOAD == 65519
+    assert sizes == [12, MAX_PAYLOAD, 12, MAX_PAYLOAD, 12, 600_000 - 2 * MAX_PAYLOAD]
+    assert MAX_PAYLOAD == 4 * 65519
 
 
 def test_reading_gives_credit_in_updates_of_half_a_window() -> None:

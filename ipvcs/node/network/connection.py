@@ -49,6 +49,9 @@ _log = logging.getLogger(__name__)
 
 _TURN: Final = 256 * 1024
 """Bytes that streams write before the event loop looks at anything else."""
+_SMALL: Final = 4 * 1024
+"""Bytes. Sends up to this size leave together, at the end of a turn of the event loop: an answer, the end of its stream
+and a window update are then one message and one system call."""
 _SEND_COST: Final = 4 * 1024
 """What a small send counts for in a turn."""
 _GOODBYE_TIMEOUT: Final = 2.0
@@ -308,11 +311,17 @@ class MuxedConnection:
         """Send as much of `data` as the peer's window takes; return how much."""
         if self._closing:
             return len(data)  # the stream hears of the end soon
+        small = len(data) <= _SMALL
+        if small:
+            data = memoryview(bytes(data))  # it leaves a little later, and the caller may change it by then
         try:
             taken = self._session.send(key, data)
         except LocalProtocolError:
             return len(data)  # the peer has reset it: that event is on its way to the stream
-        self._flush()
+        if small:
+            self._schedule_flush()
+        else:
+            self._flush()
         return taken
 
     async def wait_writable(self) -> None:

@@ -17,6 +17,7 @@ from anyio.abc import ByteStream
 from ipvcs.node.network.interface import Stream
 from ipvcs.node.network.perf import PERF, measure
 from tests.interop.bulk import MIB, Received, Sent, digest, exchange, flat_memory
+from tests.interop.json_peer import PeerError
 from tests.interop.kubo_peer import KuboPeer
 from tests.interop.network_node import (
     MPLEX,
@@ -39,7 +40,7 @@ SIZE = 100 * MIB
 ENOUGH = 40.0  # seconds for all of it, on a busy machine; 1 to 3 on an idle one
 ECHO = "/test/echo/1.0.0"
 WINDOW = 256 * 1024  # of a yamux stream of which nothing was read
-_PORTS = itertools.count(20_001)  # below those that the kernel gives out, so nobody else in the namespace has them
+_PORTS = itertools.count(20_001)  # below those that the kernel gives out
 STACKS = [(NOISE, YAMUX), (TLS, YAMUX), (NOISE, MPLEX)]
 
 
@@ -100,10 +101,17 @@ async def bridged_to(
 
 async def connect_through(bridge: Remote, protocol: str, node: Stack) -> ByteStream:
     """Return a TCP connection to Kubo, which opens a stream of `protocol` to `node` for it."""
-    port = next(_PORTS)
-    listen = f"/ip4/127.0.0.1/tcp/{port}"
-    await bridge.call("p2p_forward", proto=protocol, listen=listen, peer=str(node.peer_id))
-    return await anyio.connect_tcp("127.0.0.1", port)
+    for port in _PORTS:
+        try:
+            await bridge.call(
+                "p2p_forward", proto=protocol, listen=f"/ip4/127.0.0.1/tcp/{port}", peer=str(node.peer_id)
+            )
+        except PeerError as exc:
+            if "address already in use" not in str(exc):
+                raise
+        else:
+            return await anyio.connect_tcp("127.0.0.1", port)
+    raise AssertionError("the ports are endless")
 
 
 @pytest.mark.parametrize(("security", "muxer"), STACKS)

@@ -18,7 +18,7 @@ from ipvcs.node.network.limits import ConnectionLimitError, Limits
 
 _log = logging.getLogger(__name__)
 
-_GATED_HINT: Final = "the node's own rules say so: see its lists of allowed and denied peers and addresses"
+_GATED_HINT: Final = "the node's own rules say so: see its settings Swarm.AddrFilters, Swarm.Deny and Swarm.Allow"
 
 
 class Gater(Protocol):
@@ -88,7 +88,10 @@ class ConnectionTable:
         if len(self._by_id) >= self._limits.connections:
             if self._make_room is not None:
                 self._make_room()
-            raise ConnectionLimitError(f"{self._limits.connections} connections are open, which is the limit")
+            raise ConnectionLimitError(
+                f"{self._limits.connections} connections are open, which is the limit",
+                hint="idle ones are being closed, try again; lower Swarm.ConnMgr.HighWater to have that sooner",
+            )
 
     def admit(self, connection: Connection) -> None:
         """Take `connection` in and tell the notifiees; when this raises, the caller ends it.

@@ -6,6 +6,7 @@
 A dial belongs to nobody who waits for it: it runs as a task of the swarm, and ends early only when all have gone.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,8 @@ from ipvcs.node.network.dial_plan import DialPlan
 from ipvcs.node.network.dial_race import ADDRESS_TIMEOUT, DialRace, Resolver
 from ipvcs.node.network.errors import DialError, GatedError
 from ipvcs.node.network.interface import Connection, ConnectionOwner, PeerInfo, Transport
+
+_log = logging.getLogger(__name__)
 
 DIAL_TIMEOUT: Final = 15.0
 """Seconds for all addresses of one peer. A second batch of eight still gets its five."""
@@ -153,6 +156,7 @@ class Dialer:
             if not dial.scope.cancelled_caught and not dial.race.is_won:
                 self._lose(dial, choice)
         except Exception as exc:  # a bug, in a transport perhaps: whoever waits shows it, the node goes on
+            _log.debug("a dial failed by a bug", exc_info=exc)
             dial.settle(exc)
         finally:
             self._running.discard(dial)

@@ -67,7 +67,7 @@ INBOUND_REQUESTS: Final = 20.0
 INBOUND_REQUESTS_PER_SECOND: Final = 1.0
 """What a peer may ask at once and in the long run. Each connection asks once; a person may ask again by hand."""
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _DEAD: Final = (BrokenResourceError, ClosedResourceError)
 
@@ -212,7 +212,7 @@ class IdentifyService(AsyncContextManagerMixin):
             self._learn(connection, message, is_push=False)
         except (IpvcsError, *_DEAD) as exc:
             exchange.failure = exchange.failure or str(exc) or "the stream broke"
-            logger.debug("cannot identify %s: %s", connection.remote_peer, exchange.failure)
+            _log.debug("cannot identify %s: %s", connection.remote_peer, exchange.failure)
         finally:
             exchange.done.set()
 
@@ -259,7 +259,7 @@ class IdentifyService(AsyncContextManagerMixin):
             message = await _read_message(stream, current_time() + TIMEOUT)
             self._learn(connection, message, is_push=True)
         except (IpvcsError, *_DEAD) as exc:
-            logger.debug("bad push from %s: %s", connection.remote_peer, exc)
+            _log.debug("bad push from %s: %s", connection.remote_peer, exc)
             stream.reset()
 
     async def _push_loop(self) -> None:
@@ -294,7 +294,7 @@ class IdentifyService(AsyncContextManagerMixin):
                 await stream.aclose()
                 peer.told = max(peer.told, version)
         except (IpvcsError, *_DEAD) as exc:
-            logger.debug("cannot push to a peer: %s", exc)
+            _log.debug("cannot push to a peer: %s", exc)
         finally:
             slots.release()
 

@@ -300,11 +300,6 @@ class YamuxSession:
         return outbox
 
     @property
-    def has_data_to_send(self) -> bool:
-        """Whether `data_to_send` has something."""
-        return bool(self._outbox)
-
-    @property
     def can_open(self) -> bool:
         """Whether `open_stream` would work now."""
         return (

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -103,14 +105,14 @@ def test_commands_at_once_start_one_daemon(daemons: Daemons, peer: Foreground) -
     assert (home / "daemon.log").read_text().count("Daemon is ready") == 1
 
 
-def test_a_home_with_a_long_path_works(daemons: Daemons, peer: Foreground) -> None:
+def test_a_home_with_a_long_path_works(daemons: Daemons, peer: Foreground, request: pytest.FixtureRequest) -> None:
     name = "/".join(["x" * 60] * 4)
     home = daemons.make_home(name)
     assert len(str(home)) > 200
     assert run("ping", "-n", "1", peer.address, home=home).code == 0
     assert (home / "api.addr").exists()
-    runtime = daemons.path / "run"  # a short path, as runtime directories have; pytest's own can be too long
-    runtime.mkdir(mode=0o700)
+    runtime = Path(short := tempfile.mkdtemp(prefix="run-"))  # as runtime directories are; pytest's can be too long
+    request.addfinalizer(lambda: shutil.rmtree(short, ignore_errors=True))
     assert run("shutdown", home=home).code == 0
     assert not (home / "api.addr").exists()
     assert run("ping", "-n", "1", peer.address, home=home, env={"XDG_RUNTIME_DIR": str(runtime)}).code == 0

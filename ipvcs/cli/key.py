@@ -55,7 +55,12 @@ def key_command() -> None:
 @key_command.command("gen")
 @click.argument("name")
 @click.option(
-    "-t", "--type", "kind", type=click.Choice(["ed25519", "rsa"]), default="ed25519", help="[default: ed25519]"
+    "-t",
+    "--type",
+    "kind",
+    type=click.Choice(["ed25519", "rsa"]),
+    default="ed25519",
+    help="The kind of key.  [default: ed25519]",
 )
 @click.option("-s", "--size", type=Number(1), metavar="BITS", help="Of an RSA key.  [default: 2048]")
 @click.option(

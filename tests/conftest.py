@@ -6,6 +6,7 @@ workers are its children and are inside too. If the kernel refuses, the tests th
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -41,6 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     config.stash[_home] = Path(tempfile.mkdtemp(prefix="ipvcs-home-"))
     os.environ.update(_SEALED, HOME=str(config.stash[_home]), IPVCS_TEST_CACHE=peers)
+    # Who was started in the background ignores these, and so would every process that a test starts and signals.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         netns.enter()
     except netns.NotIsolatedError as exc:

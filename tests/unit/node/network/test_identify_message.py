@@ -69,13 +69,16 @@ def versions() -> st.SearchStrategy[str]:
 
 
 def messages() -> st.SearchStrategy[IdentifyMessage]:
+    addrs = multiaddrs().filter(
+        lambda addr: len(addr.raw) <= identify_message.MAX_ADDR_LENGTH
+    )  # longer ones are skipped
     protocols = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
     return st.builds(
         IdentifyMessage,
         st.none() | st.binary(min_size=1, max_size=600),
-        st.lists(multiaddrs(), max_size=30, unique=True).map(tuple),
+        st.lists(addrs, max_size=30, unique=True).map(tuple),
         st.lists(protocols, max_size=60, unique=True).map(tuple),
-        st.none() | multiaddrs(),
+        st.none() | addrs,
         st.none() | versions(),
         st.none() | versions(),
         st.none() | st.binary(min_size=1, max_size=2500),

@@ -31,8 +31,8 @@ MAX_ID: Final = (1 << 32) - 1
 MAX_PAYLOAD: Final = 4 * 65519
 """Bytes of the data frames we send: what fills four Noise messages. Their plaintext is then a piece of the payload and
 nothing else, encrypted from where it lies; the header goes in front in a small message of its own. One frame a message
-(65,507 bytes) has header and payload copied together first, which costs both sides together 8 % of their CPU. Go sends 64 KiB
-at most, js up to a whole window; all take what fits the window."""
+(65,507 bytes) has header and payload copied together first, which costs both sides together 8 % of their CPU. Go sends
+64 KiB at most, js up to a whole window; all take what fits the window."""
 
 encode_header = _HEADER.pack
 """(version, type, flags, stream id, length) to twelve bytes; the version is always 0."""

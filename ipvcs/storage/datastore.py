@@ -1,4 +1,4 @@
-"""The home's one LMDB environment: block index, segments, pins, memos, counters and peers' addresses.
+"""The home's one LMDB environment: block index, segments, pins, memos, counters, and what a node remembers of others.
 
 Each is a named database; one that an older home lacks is made when the home is opened.
 
@@ -29,7 +29,10 @@ _MAP_SIZE: Final = 1 << 40
 """Bytes of address space, not of disk: 1 TiB indexes ten billion blocks. Halved while the kernel refuses it."""
 _MIN_MAP_SIZE: Final = 1 << 28
 _MAX_READERS: Final = 1024
-_DATABASES: Final = ("blocks", "segments", "pins", "memos", "memo_cids", "meta", "addresses")
+_DATABASES: Final = (
+    "blocks", "segments", "pins", "memos", "memo_cids", "meta",
+    "addresses", "values", "providers", "provided", "names", "ledgers",
+)  # fmt: skip
 _LOCK_FILE: Final = "lock.mdb"
 _LOCK_FILE_SIZE: Final = 72 * 1024
 """Bytes; LMDB needs 192 and 64 a reader, and makes as many readers as fit into a file that is larger."""
@@ -72,9 +75,16 @@ class Datastore:
             _reserve(path / _LOCK_FILE)  # first: see above
             self.env = _open_environment(path, sync)
             self.env.reader_check()  # slots of processes that were killed
-            self.blocks, self.segments, self.pins, self.memos, self.memo_cids, self.meta, self.addresses = (
-                self.env.open_db(name.encode(), dupsort=name == "memo_cids") for name in _DATABASES
-            )
+            databases = {name: self.env.open_db(name.encode(), dupsort=name == "memo_cids") for name in _DATABASES}
+            self.blocks, self.segments = databases["blocks"], databases["segments"]
+            self.pins, self.meta = databases["pins"], databases["meta"]
+            self.memos, self.memo_cids = databases["memos"], databases["memo_cids"]
+            self.addresses = databases["addresses"]  # the address book: peer id -> where it was reached
+            self.values = databases["values"]  # values kept for the DHT: key -> record
+            self.providers = databases["providers"]  # who said to have what: multihash + peer id -> when
+            self.provided = databases["provided"]  # what we announced: multihash -> when
+            self.names = databases["names"]  # IPNS: peer id -> the best record seen, and our own
+            self.ledgers = databases["ledgers"]  # Bitswap: peer id -> bytes both ways
             with self.env.begin(write=make) as txn:
                 if make:
                     txn.put(_MADE, b"1", db=self.meta)

@@ -10,7 +10,9 @@ from ipvcs.cli.ui import Ui
 from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
+    from ipvcs.cli.fetching import FetchingBlocks
     from ipvcs.client.client import Client
+    from ipvcs.multiformats.cid import Cid
     from ipvcs.node.identity.keystore import Keystore
     from ipvcs.storage.config import Config
     from ipvcs.storage.home import Home
@@ -26,6 +28,11 @@ class App:
         self._home: Home | None = None
         self._keystore: Keystore | None = None
         self._client: Client | None = None
+        self._blocks: FetchingBlocks | None = None
+        self.offline = False
+        """Whether blocks that the home lacks are not fetched (`--offline`)."""
+        self.fetch_timeout: float | None = None
+        """Seconds to wait for a block (`--timeout`); None: as long as the node does."""
         self._at_end = ExitStack()
 
     @property
@@ -73,6 +80,30 @@ class App:
         if self._client is None:
             self._client = node_client(self, loopback_only=loopback_only)
         return self._client
+
+    @property
+    def blocks(self) -> "FetchingBlocks":
+        """The home's blocks to read from; what is missing is fetched if there is a node that may find it."""
+        if self._blocks is None:
+            from ipvcs.cli.fetching import FetchingBlocks
+
+            self._blocks = FetchingBlocks(self.home, self._fetching_client, self.ui, timeout=self.fetch_timeout)
+            self.at_end(self._blocks.close)
+        return self._blocks
+
+    def _fetching_client(self, cid: "Cid") -> "Client":
+        from ipvcs.cli.fetching import MissingLocallyError
+        from ipvcs.client.socket_path import DaemonNotRunningError
+
+        if self.offline:
+            raise MissingLocallyError(cid, "nobody is asked with --offline")
+        try:
+            return self.client(start=False)
+        except DaemonNotRunningError as exc:
+            if not self.home.config.get("Bootstrap"):  # a daemon that knows nobody would find nothing
+                reason = f"no daemon runs that could fetch it: `{self.command_line('daemon')}` starts one"
+                raise MissingLocallyError(cid, reason) from exc
+        return self.client()
 
     def at_end(self, action: Callable[[], object]) -> None:
         """Have `action` run when the command ends, before the home is closed."""

@@ -18,7 +18,7 @@ def resolve_cid(app: App, text: str) -> "Cid":
     """
     from ipvcs.objects.path import parse_path, resolve
 
-    found = resolve(app.home.blocks, parse_path(text))
+    found = resolve(app.blocks, parse_path(text))
     if found.remainder:
         raise UsageError(f"'{text}' leads to a value inside '{found.cid}', not to a block", hint="see `ipvcs dag get`")
     return found.cid

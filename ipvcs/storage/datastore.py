@@ -128,6 +128,11 @@ class Datastore:
         txn.put(name, value.to_bytes(8, "big"), db=self.meta)
         return value
 
+    def last_commit(self) -> int:
+        """Return the number of the last transaction that any process committed: the same number, nothing changed."""
+        number: int = self.env.info()["last_txnid"]
+        return number
+
     def sync_now(self) -> None:
         """Return when all that was committed is durable, which with `sync` it is anyway."""
         if not self.sync:

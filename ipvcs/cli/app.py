@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipvcs.cli.ui import Ui
 from ipvcs.errors import UsageError
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ipvcs.storage.home import Home
 
 
+_KEYS_HINT: Final = "set IPVCS_PASSPHRASE, or IPVCS_PASSPHRASE_FILE to the name of a file with it"
+
+
 class App:
     """The context object of a command. `environ` is read here and nowhere below."""
 
@@ -27,6 +30,7 @@ class App:
         self.ui = Ui()
         self._home: Home | None = None
         self._keystore: Keystore | None = None
+        self._passphrase: bytes | None = None
         self._client: Client | None = None
         self._blocks: FetchingBlocks | None = None
         self.offline = False
@@ -129,8 +133,22 @@ class App:
         """
         from ipvcs.cli.passphrase import ask_passphrase
 
-        hint = "set IPVCS_PASSPHRASE, or IPVCS_PASSPHRASE_FILE to the name of a file with it"
-        return self.configured_passphrase() or ask_passphrase(f"the keys of '{self.home_path}'", hint=hint)
+        given = self.configured_passphrase() or ask_passphrase(f"the keys of '{self.home_path}'", hint=_KEYS_HINT)
+        self._passphrase = given
+        return given
+
+    @property
+    def unattended_keystore(self) -> "Keystore":
+        """The home's keys for a node, which asks nobody: it has the passphrase that was configured or given before."""
+        from ipvcs.node.identity.keystore import Keystore
+
+        def passphrase() -> bytes:
+            given = self._passphrase or self.configured_passphrase()
+            if given is None:
+                raise UsageError("the keys of this home have a passphrase that the node was not given", hint=_KEYS_HINT)
+            return given
+
+        return Keystore(self.home.path / "keystore", passphrase, self.configured_passphrase)
 
     def configured_passphrase(self) -> bytes | None:
         """The passphrase that the environment has or names a file with; None if it does neither."""

@@ -6,6 +6,7 @@ import click
 
 from ipvcs.cli.app import App
 from ipvcs.cli.options import Command, Number, fetch_options, progress_option
+from ipvcs.cli.paths import locate
 
 
 @click.command("get", cls=Command)
@@ -34,13 +35,13 @@ def get_command(
 
     Nothing is overwritten. Stored modes and modification times are restored.
     """
-    from ipvcs.objects.path import parse_path, resolve
+    from ipvcs.objects.path import resolve
     from ipvcs.storage.archive_export import DEFAULT_LEVEL, export_archive, export_compressed
     from ipvcs.storage.disk_export import export_to
     from ipvcs.storage.export_walk import content_of
 
     level = (compression_level or DEFAULT_LEVEL) if compress else None
-    parsed = parse_path(path)
+    parsed = locate(app, path)
     blocks = app.blocks
     cid = resolve(blocks, parsed).cid
     blocks.expect(content_of(blocks, cid))

@@ -67,6 +67,15 @@ class NameStore:
                     txn.delete(each, db=self._store.names)
         return sorted(found, key=lambda row: row[1].confirmed)
 
+    def try_get(self, name: PeerId) -> KnownName | None:
+        """Return the row of `name`, None when there is none that can be read. Records are to be verified before use.
+
+        Raises:
+            DiskError: not permitted, or the datastore is damaged.
+        """
+        with self._store.read() as txn:
+            return self._read(txn, name)
+
     def write(self, changes: Mapping[PeerId, KnownName | None]) -> None:
         """Write what was seen; None: forget it. What the rows have of our own publishing stays as it is.
 

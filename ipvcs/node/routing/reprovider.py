@@ -31,7 +31,7 @@ from typing import Final
 
 import lmdb
 
-from ipvcs.errors import IpvcsError
+from ipvcs.errors import IpvcsError, UsageError
 from ipvcs.multiformats.cid import Cid
 from ipvcs.node.routing.keyspace import BITS, point_of
 from ipvcs.node.routing.provider_store import MAX_KEY
@@ -60,6 +60,13 @@ class Strategy(StrEnum):
     ROOTS = "roots"
     PINNED = "pinned"
     ALL = "all"
+
+    @classmethod
+    def parse(cls, text: str) -> "Strategy":
+        """Return the strategy that a setting names. Raises UsageError."""
+        if text not in list(cls):
+            raise UsageError(f"unknown strategy '{text}' of announcing", hint=f"one of: {', '.join(cls)}")
+        return cls(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Shapes: Kubo's core/commands/name; what its clients send, and what they read."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +21,20 @@ TEXT = NAME.to_base36()
 DEFAULTS = {"recursive": True, "nocache": False, "quorum": 16, "timeout": 60.0}
 
 
+@dataclass
+class NamingNode(FakeNode):
+    """A node whose naming a test scripts."""
+
+    names: FakeNames = field(default_factory=FakeNames)
+
+
 @pytest.fixture
-def names(node: FakeNode) -> FakeNames:
+def node(tmp_path: Path) -> NamingNode:
+    return NamingNode(tmp_path)
+
+
+@pytest.fixture
+def names(node: NamingNode) -> FakeNames:
     return node.names
 
 
@@ -74,7 +88,7 @@ async def test_a_name_is_resolved(call: Post, names: FakeNames) -> None:
     assert names.asked == [("example.com", DEFAULTS)]
 
 
-async def test_without_a_name_our_own_is_resolved(call: Post, node: FakeNode, names: FakeNames) -> None:
+async def test_without_a_name_our_own_is_resolved(call: Post, node: NamingNode, names: FakeNames) -> None:
     names.results = [resolved("/ipfs/bafkqaaa")]
     await call("name/resolve")
     await call("name/resolve?arg=")

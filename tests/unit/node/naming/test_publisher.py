@@ -350,7 +350,11 @@ async def test_when_another_home_is_ahead_nothing_of_ours_is_sent(desk: Desk) ->
     with pytest.raises(NotAnnouncedError, match="somebody else published a newer record"):
         await desk.republish(NAME, ALICE)
     assert len(desk.routing.stored) == sent
-    assert desk.own().record.path == A
+    before = desk.own()
+    await anyio.sleep(HOUR)
+    with pytest.raises(NotAnnouncedError):
+        await desk.republish(NAME, ALICE)
+    assert desk.own() == desk.on_disk() == before, "nor renewed"
 
 
 async def test_what_another_process_published_is_what_is_sent(desk: Desk) -> None:

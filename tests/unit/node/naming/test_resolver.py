@@ -332,9 +332,10 @@ async def test_who_wants_the_newest_of_our_own_name_asks_and_is_told_if_nobody_a
     found = await world.resolve(newest=True)
     assert (found.path, found.source, found.warnings) == (A, "local", ()), "others are merely behind"
     world.routing.set(NAME, 100.0)
-    found = await world.resolve(newest=True)
-    assert (found.path, found.source) == (A, "local")
-    assert [type(warning) for warning in found.warnings] == [UnconfirmedNameError]
+    for option in ({"newest": True}, {"nocache": True}):
+        found = await world.resolve(TEXT, **option)
+        assert (found.path, found.source) == (A, "local"), "what we signed is no cache"
+        assert [type(warning) for warning in found.warnings] == [UnconfirmedNameError]
     world.routing.set(NAME, record(value=B, sequence=4))
     found = await world.resolve(newest=True)
     assert (found.path, found.source, found.state) == (B, "network", (4, B))

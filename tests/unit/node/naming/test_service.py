@@ -247,6 +247,8 @@ async def test_forget_ends_a_fork_and_a_rollback_at_once_and_for_good(home: Home
     async with home.running() as names:
         assert [type(each) for each in (await names.resolve(STRANGER)).warnings] == [ForkError]
         assert [fork.name for fork in names.forks()] == [CAROL.peer_id]
+        await anyio.sleep(SAVE_INTERVAL + 1)
+        assert [name for name, _known in NameStore(home.datastore).load()] == [CAROL.peer_id]
         assert await names.forget(f"/ipns/{STRANGER}") == (CAROL.peer_id, True)
         assert await names.forget(STRANGER) == (CAROL.peer_id, False)
         assert names.forks() == ()

@@ -405,7 +405,7 @@ async def test_a_pin_made_while_the_others_are_looked_at_is_seen_next(datastore:
 
     async def offload(function: Callable[..., Any], *args: Any) -> Any:
         result = await inline(function, *args)
-        if function is next and world.pins.try_get(TOP.cid) is None:
+        if function is next and result is None and world.pins.try_get(TOP.cid) is None:
             world.pin(TOP)
         return result
 

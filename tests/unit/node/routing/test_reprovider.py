@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipvcs.errors import UsageError
 from ipvcs.multiformats import codecs, multihash
 from ipvcs.multiformats.cid import Cid
 from ipvcs.node.routing import reprovider
@@ -203,6 +204,13 @@ def test_the_table_does_what_a_dict_would(script: Sequence[tuple[str, set[int], 
 
 
 # ---- the strategies ----
+
+
+def test_a_strategy_goes_by_its_name() -> None:
+    assert [Strategy.parse(name) for name in ("roots", "pinned", "all")] == list(Strategy)
+    with pytest.raises(UsageError, match="unknown strategy 'none'") as caught:
+        Strategy.parse("none")
+    assert caught.value.hint == "one of: roots, pinned, all"
 
 
 def test_roots_are_what_is_pinned_in_either_mode(datastore: Datastore) -> None:

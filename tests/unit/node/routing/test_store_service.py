@@ -171,18 +171,18 @@ async def test_more_rows_than_one_transaction_takes(home: Home, monkeypatch: pyt
 async def test_what_is_loaded_makes_room_in_the_order_it_came_in(home: Home) -> None:
     async with open_service(home) as service:
         for number in (3, 1, 2):
-            service.values.put(b"/n/%d" % number, b"1", NOW + number)
-            service.providers.add(b"%d" % number, PeerInfo(ALICE), NOW + number)
+            service.values.put(b"/n/%d" % number, b"1", NOW - number)
+            service.providers.add(b"%d" % number, PeerInfo(ALICE, (B,)[: number == 1]), NOW + number)
         service.providers.add(b"1", PeerInfo(OWN, (A,)), NOW + 9)
     values, records, addresses = store_service.load(home.datastore)
-    assert [key for key, _value in values] == [b"/n/1", b"/n/2", b"/n/3"]
+    assert [key for key, _value in values] == [b"/n/3", b"/n/2", b"/n/1"]
     assert [(key, peer) for key, peer, _received in records] == [
         (b"1", ALICE),
         (b"2", ALICE),
         (b"3", ALICE),
         (b"1", OWN),
     ]
-    assert [peer for peer, _stored in addresses] == [OWN]
+    assert [peer for peer, _stored in addresses] == [ALICE, OWN]
 
 
 stored_values = st.builds(

@@ -254,18 +254,12 @@ async def _enter_bitswap(
 
 
 def _announcer(home: Home, name: str, dht: KadDht) -> ProviderService:
-    strategy = home.config.get("Reprovider.Strategy")
-    if strategy not in set(Strategy):
-        raise UsageError(
-            f"unknown strategy '{strategy}'",
-            hint=f"set `ipvcs config Reprovider.Strategy` to one of: {', '.join(Strategy)}",
-        )
     return ProviderService(
         dht,
         home.datastore,
         home.blocks,
         name=name,
-        strategy=Strategy(strategy),
+        strategy=Strategy.parse(home.config.get("Reprovider.Strategy")),
         interval=home.config.get("Reprovider.Interval"),
     )
 

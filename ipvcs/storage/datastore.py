@@ -81,8 +81,8 @@ class Datastore:
             self.memos, self.memo_cids = databases["memos"], databases["memo_cids"]
             self.addresses = databases["addresses"]  # the address book: peer id -> where it was reached
             self.values = databases["values"]  # values kept for the DHT: key -> record
-            self.providers = databases["providers"]  # who said to have what: multihash + peer id -> when
-            self.provided = databases["provided"]  # what we announced: multihash -> when
+            self.providers = databases["providers"]  # who said to have what, and where they are (routing/store_service)
+            self.provided = databases["provided"]  # what we announced, and when (routing/reprovider)
             self.names = databases["names"]  # IPNS: peer id -> the best record seen, and our own
             self.ledgers = databases["ledgers"]  # Bitswap: peer id -> bytes both ways
             with self.env.begin(write=make) as txn:

@@ -4,15 +4,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.exchange.fetch import FetchProgress, OnProgress
 from ipvcs.node.identity.keys import PrivateKey, PublicKey, generate_key
 from ipvcs.node.network.errors import DialError
 from ipvcs.node.network.interface import Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
 from ipvcs.node.network.peer_facts import PeerFacts
 from ipvcs.node.network.ping import PingResult
+from ipvcs.node.routing.dht_stats import DhtStats
+from ipvcs.node.routing.provider_service import ProvideStats
 from ipvcs.storage.config import Config
 
 OUR_KEY = generate_key()
@@ -141,6 +145,10 @@ class FakeNode:
     ping: FakePing = field(default_factory=FakePing)
     known: dict[PeerId, Sequence[Multiaddr]] = field(default_factory=dict)
     shutdowns: int = 0
+    routing: Any = None
+    bitswap: Any = None
+    names: Any = None
+    """What only some commands need: their tests bring it."""
 
     def __post_init__(self) -> None:
         self.swarm = FakeSwarm(self.peer_id)
@@ -152,6 +160,20 @@ class FakeNode:
 
     def known_addresses(self, peer_id: PeerId | None = None) -> Mapping[PeerId, Sequence[Multiaddr]]:
         return {each: addrs for each, addrs in self.known.items() if peer_id in (None, each)}
+
+    def dht_stats(self) -> Sequence[DhtStats]:
+        raise NotImplementedError
+
+    def provide_stats(self) -> Mapping[str, ProvideStats]:
+        raise NotImplementedError
+
+    def has_block(self, cid: Cid) -> bool:
+        raise NotImplementedError
+
+    async def fetch(
+        self, roots: Sequence[Cid], *, recursive: bool, timeout: float, on_progress: OnProgress
+    ) -> FetchProgress:
+        raise NotImplementedError
 
     def request_shutdown(self) -> None:
         self.shutdowns += 1

@@ -9,7 +9,8 @@ import pytest
 from starlette.types import ASGIApp
 
 from ipvcs.api.app import build_app
-from ipvcs.api.rpc_bitswap import COMMANDS, Bitswap
+from ipvcs.api.node_services import Bitswap
+from ipvcs.api.rpc_bitswap import COMMANDS
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.ledger import Ledger

@@ -283,16 +283,13 @@ def test_whatever_peers_do_all_that_somebody_has_and_sends_arrives(
     habits: list[tuple[float, float, int, bool]], count: int
 ) -> None:
     """Each peer has the blocks whose digest's first byte is at most a bound; a mute one takes wants in silence."""
-    peers = [
-        SimPeer(
-            str(number),
-            has=lambda cid, most=most: cid.digest[0] <= most,
-            rate=rate * MIB,
-            latency=latency,
-            answers=answers,  # type: ignore[misc]
-        )
-        for number, (rate, latency, most, answers) in enumerate(habits)
-    ]
+    peers = []
+    for number, (rate, latency, most, answers) in enumerate(habits):
+
+        def has(cid: Cid, most: int = most) -> bool:
+            return cid.digest[0] <= most
+
+        peers.append(SimPeer(str(number), has=has, rate=rate * MIB, latency=latency, answers=answers))
     simulation = Simulation(peers)
     wanted = cids(count)
     simulation.run(wanted, until=300)

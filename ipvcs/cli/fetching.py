@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
-from ipvcs.errors import IpvcsError
+from ipvcs.errors import IpvcsError, NotFoundError
 from ipvcs.objects.block import BlockNotFoundError
 
 if TYPE_CHECKING:
@@ -24,12 +24,15 @@ _MAX_ROOTS: Final = 100
 """CIDs in one request: `rpc_fetch.MAX_ROOTS`."""
 
 
-class MissingLocallyError(BlockNotFoundError):
-    """A block is not in the home, and the network is not asked for it; `reason` says why not."""
+class MissingLocallyError(NotFoundError):
+    """A block is not in the home, and the network is not asked for it; `reason` says why not.
+
+    No BlockNotFoundError: who walks a DAG turns that into an error of its own, and the way out would not be told.
+    """
 
     def __init__(self, cid: "Cid", reason: str) -> None:
-        super().__init__(cid)
-        self.hint = f"it is not in this home's store, and {reason}"
+        super().__init__(f"block '{cid}' not found", hint=f"it is not in this home's store, and {reason}")
+        self.cid = cid
 
 
 class FetchingBlocks:
@@ -56,7 +59,7 @@ class FetchingBlocks:
         self._expected.append(root)
 
     def get(self, cid: "Cid") -> bytes:
-        """Return the block's bytes. Raises BlockNotFoundError, or what the node says of a block nobody has."""
+        """Return the block's bytes. Raises MissingLocallyError, or what the node says of a block nobody has."""
         if (data := self.try_get(cid)) is None:
             raise BlockNotFoundError(cid)
         return data
@@ -92,16 +95,20 @@ class FetchingBlocks:
         self._at_end.close()
 
     def _bring(self, cid: "Cid") -> None:
-        if self._running is None and self._expected:
-            self._start(self._expected, cid)
-        if self._running is not None and self._running.wait_for(lambda: self._home.blocks.has(cid)):
-            return
+        while self._running is not None or self._expected:
+            if self._running is None:
+                self._start(cid)
+            elif self._running.wait_for(lambda: self._home.blocks.has(cid)):
+                return
+            else:
+                self._running = None
         self._run([cid], recursive=False)
 
-    def _start(self, roots: "list[Cid]", missing: "Cid") -> None:
-        """Fetch all that `roots` reach, in a thread of its own."""
+    def _start(self, missing: "Cid") -> None:
+        """Fetch all that the next of the expected reach, in a thread of its own."""
         client = self._prepare(missing)
-        self._running = _Fetch(lambda: client.stream("fetch", *map(str, roots[:_MAX_ROOTS]), **self._options(True)))
+        roots, self._expected = self._expected[:_MAX_ROOTS], self._expected[_MAX_ROOTS:]
+        self._running = _Fetch(lambda: client.stream("fetch", *map(str, roots), **self._options(True)))
         self._running.start()
 
     def _run(self, roots: "list[Cid]", *, recursive: bool) -> None:

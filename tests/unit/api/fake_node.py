@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.fetch import FetchProgress, OnProgress
-from ipvcs.node.identity.keys import PrivateKey, PublicKey, generate_key
+from ipvcs.node.identity.keys import PrivateKey, PublicKey
 from ipvcs.node.network.errors import DialError
 from ipvcs.node.network.interface import Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
 from ipvcs.node.network.peer_facts import PeerFacts
@@ -19,10 +21,16 @@ from ipvcs.node.routing.dht_stats import DhtStats
 from ipvcs.node.routing.provider_service import ProvideStats
 from ipvcs.storage.config import Config
 
-OUR_KEY = generate_key()
-PEER_KEY = generate_key()
+
+def key_of(number: int) -> PrivateKey:
+    """Return the same key each time: test ids have names in them, and all workers must collect the same."""
+    return PrivateKey(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32))
+
+
+OUR_KEY = key_of(1)
+PEER_KEY = key_of(2)
 PEER = PEER_KEY.peer_id
-OTHER = generate_key().peer_id
+OTHER = key_of(3).peer_id
 FACTS = PeerFacts(
     protocol_version="ipfs/0.1.0",
     agent_version="kubo/0.39.0/\x1b[31m",

@@ -108,7 +108,13 @@ class FetchingBlocks:
         """Fetch all that the next of the expected reach, in a thread of its own."""
         client = self._prepare(missing)
         roots, self._expected = self._expected[:_MAX_ROOTS], self._expected[_MAX_ROOTS:]
-        self._running = _Fetch(lambda: client.stream("fetch", *map(str, roots), **self._options(True)))
+
+        def lines() -> Iterator[Mapping[str, Any]]:
+            for line in client.stream("fetch", *map(str, roots), **self._options(True)):
+                self._ui.describe(_describe(line))
+                yield line
+
+        self._running = _Fetch(lines)
         self._running.start()
 
     def _run(self, roots: "list[Cid]", *, recursive: bool) -> None:
@@ -117,6 +123,7 @@ class FetchingBlocks:
             seen = 0
             with closing(client.stream("fetch", *map(str, roots), **self._options(recursive))) as lines:
                 for line in lines:
+                    self._ui.describe(_describe(line))
                     advance(line["Bytes"] - seen)
                     seen = line["Bytes"]
 
@@ -130,6 +137,10 @@ class FetchingBlocks:
     def _options(self, recursive: bool) -> dict[str, Any]:
         stall = None if self._timeout is None else f"{max(1, round(self._timeout * 1000))}ms"
         return {"recursive": recursive, "stall": stall}
+
+
+def _describe(line: "Mapping[str, Any]") -> str:
+    return f"fetched {line['Blocks']:,} of {line['Known']:,} blocks known, from {line['Peers']} peers"
 
 
 class _Fetch:

@@ -40,6 +40,7 @@ class Ui:
 
     def __init__(self) -> None:
         self.bars: bool | None = None
+        self._bar: _Bar | None = None
 
     @property
     def shows_progress(self) -> bool:
@@ -77,11 +78,17 @@ class Ui:
         if not self.shows_progress:
             yield lambda _count: None
             return
-        bar = _Bar(what, total, unit)
+        outer, self._bar = self._bar, _Bar(what, total, unit)
         try:
-            yield bar.advance
+            yield self._bar.advance
         finally:
-            bar.close()
+            self._bar.close()
+            self._bar = outer
+
+    def describe(self, text: str) -> None:
+        """Say on the progress bar that is shown, if any, what else goes on. Threads may."""
+        if (bar := self._bar) is not None:
+            bar.describe(text)
 
 
 @contextmanager
@@ -103,6 +110,7 @@ class _Bar:
         self._total = total
         self._unit = unit
         self._done = 0
+        self._text = ""
         self._since = time.monotonic()
         self._rich: Any = None
         self._task: Any = None
@@ -113,7 +121,10 @@ class _Bar:
             if time.monotonic() - self._since < _PATIENCE:
                 return
             self._start()
-        self._rich.update(self._task, completed=self._done)
+        self._rich.update(self._task, completed=self._done, description=self._what + self._text)
+
+    def describe(self, text: str) -> None:
+        self._text = f" ({text})"
 
     def _start(self) -> None:
         from rich.console import Console

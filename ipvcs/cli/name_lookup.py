@@ -8,10 +8,15 @@ from ipvcs.cli.app import App
 from ipvcs.errors import IpvcsError, LimitError, UnavailableError
 
 if TYPE_CHECKING:
+    from ipvcs.client.client import Client
     from ipvcs.multiformats.peer_id import PeerId
 
 _MAX_NAMES: Final = 32
 """Names that one path leads through. As in the resolver of the node."""
+_JOINING: Final = 10.0
+"""Seconds for which a node that was just started may meet somebody to ask: as long as a fetch waits for that."""
+_LOOK: Final = 0.1
+"""Seconds between looks whether it has."""
 
 
 class NameOfflineError(UnavailableError):
@@ -39,14 +44,27 @@ def resolve_name(app: App, name: str) -> str:
     except DaemonNotRunningError:
         daemon = app.command_line("daemon")
         reason = f"no daemon runs that could look it up: `{daemon}` starts one"
-        if not app.home.config.get("Bootstrap"):
+        try:
             return _resolve_own(app, name, reason)
+        except NameOfflineError:
+            if not app.home.config.get("Bootstrap"):
+                raise
         client = app.client()
+        _wait_joined(client, min(_JOINING, app.fetch_timeout or _JOINING))
     answer = client.call("name/resolve", f"/ipns/{name}")
     for warning in answer.get("Warnings") or []:
         app.ui.warn(warning)
     path: str = answer["Path"]
     return path
+
+
+def _wait_joined(client: "Client", patience: float) -> None:
+    """Wait until the routing tables of a node that was just started have a peer; if it asks nobody, not at all."""
+    deadline = time.monotonic() + patience
+    while tables := list(client.stream("stats/dht")):
+        if any(bucket["Peers"] for table in tables for bucket in table["Buckets"]) or time.monotonic() > deadline:
+            return
+        time.sleep(_LOOK)
 
 
 def _resolve_own(app: App, name: str, reason: str) -> str:

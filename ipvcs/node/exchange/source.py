@@ -11,6 +11,9 @@ MAX_WANTS: Final = 1000
 MIN_WANTS: Final = 16
 MIN_IN_FLIGHT: Final = 4 * 1024 * 1024
 """Bytes in flight before a peer's speed is known: a full message, so that the second peer to be found finds work."""
+MAX_IN_FLIGHT: Final = 24 * 1024 * 1024
+"""Bytes in flight however fast a peer is: three quarters of what the network holds unread of one (`Limits.peer_memory`). Kubo sends
+each message on a stream of its own, so no window holds it back, and what exceeds the bound is lost with its stream."""
 TARGET_SECONDS: Final = 0.5
 """Seconds of delivery to have in flight: several round trips on any link, and little to take back from who slows."""
 _MEASURE: Final = 0.1
@@ -70,7 +73,7 @@ class Source:
 
     def window(self, mean_size: float) -> int:
         """Return how many blocks of `mean_size` bytes to have in flight."""
-        target = max(MIN_IN_FLIGHT, self.rate * TARGET_SECONDS)
+        target = min(max(MIN_IN_FLIGHT, self.rate * TARGET_SECONDS), MAX_IN_FLIGHT)
         return max(MIN_WANTS, min(MAX_WANTS, int(target / max(mean_size, 1.0))))
 
     def room(self, mean_size: float) -> int:

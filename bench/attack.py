@@ -51,6 +51,8 @@ async def ping(connection: Connection, seconds: float) -> list[float]:
             await stream.aclose()
             stream = None
         await asyncio.sleep(_PAUSE)
+    if stream is not None:
+        await stream.aclose()
     return trips
 
 

@@ -87,7 +87,9 @@ ATTACKS: Final[dict[str, tuple[Attack, int, bool]]] = {
 """What each connection does, how many there are, and whether all of them are one peer's."""
 
 
-async def keep_attacking(attack: Attack, host: str, port: int, key: PrivateKey | None, slots: asyncio.Semaphore) -> None:
+async def keep_attacking(
+    attack: Attack, host: str, port: int, key: PrivateKey | None, slots: asyncio.Semaphore
+) -> None:
     """Attack on one connection after the other."""
     while True:
         with suppress(OSError, EOFError, TimeoutError):

@@ -16,9 +16,9 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PrivateKey, generate_key
 from ipvcs.node.network import mplex, yamux
 from ipvcs.node.network.address_book import AddressBook
-from ipvcs.node.network.connection import KeepAlive
 from ipvcs.node.network.identify import IdentifyService
 from ipvcs.node.network.interface import Connection, Direction
+from ipvcs.node.network.keep_alive import KeepAlive
 from ipvcs.node.network.limits import MIB, Resources
 from ipvcs.node.network.mplex import MplexSession
 from ipvcs.node.network.noise import NoiseSecurity

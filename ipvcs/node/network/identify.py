@@ -140,8 +140,8 @@ class IdentifyService(AsyncContextManagerMixin):
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
         async with create_task_group() as tasks:
             self._tasks = tasks
-            self._host.handle(IDENTIFY, self._serve)
-            self._host.handle(PUSH, self._receive_push)
+            self._host.handle(IDENTIFY, self._serve, admit=self._may_ask)
+            self._host.handle(PUSH, self._receive_push, admit=self._may_push)
             self._host.subscribe(self)
             tasks.start_soon(self._push_loop)
             try:
@@ -236,12 +236,16 @@ class IdentifyService(AsyncContextManagerMixin):
         if not is_push and 0 < peer.told < self._description.version and facts.speaks(PUSH):
             self._changed.set()  # it asked before the last change, and the round of pushes did not know it yet
 
+    def _may_ask(self, peer_id: PeerId) -> bool:
+        peer = self._peers.get(peer_id)
+        return peer is None or peer.requests.take(current_time())
+
+    def _may_push(self, peer_id: PeerId) -> bool:
+        peer = self._peers.get(peer_id)
+        return peer is not None and peer.pushes.take(current_time())
+
     async def _serve(self, stream: Stream) -> None:
         """Answer one identify request."""
-        asking = self._peers.get(stream.connection.remote_peer)
-        if asking is not None and not asking.requests.take(current_time()):
-            stream.reset()
-            return
         self._refresh()
         version = self._description.version
         told = await self._tell(stream, current_time() + TIMEOUT)
@@ -251,10 +255,6 @@ class IdentifyService(AsyncContextManagerMixin):
     async def _receive_push(self, stream: Stream) -> None:
         """Take what a peer tells us unasked."""
         connection = stream.connection
-        peer = self._peers.get(connection.remote_peer)
-        if peer is None or not peer.pushes.take(current_time()):
-            stream.reset()
-            return
         try:
             message = await _read_message(stream, current_time() + TIMEOUT)
             self._learn(connection, message, is_push=True)

@@ -87,7 +87,7 @@ class PingService:
         self._random_bytes = random_bytes
         self._inbound: Counter[PeerId] = Counter()
         self._outbound: dict[PeerId, _Outbound] = {}
-        host.handle(PING, self._serve)
+        host.handle(PING, self._serve, admit=self._admit)
 
     def ping(
         self, peer_id: PeerId, *, count: int | None = None, timeout: float = TIMEOUT, interval: float = INTERVAL
@@ -168,12 +168,15 @@ class PingService:
                 raise WrongEchoError(peer_id)
         return current_time() - start
 
+    def _admit(self, peer_id: PeerId) -> bool:
+        """Count one more stream of the peer's, which `_serve` gives back."""
+        if self._inbound[peer_id] >= INBOUND_STREAMS:
+            return False
+        self._inbound[peer_id] += 1
+        return True
+
     async def _serve(self, stream: Stream) -> None:
         peer_id = stream.connection.remote_peer
-        if self._inbound[peer_id] >= INBOUND_STREAMS:
-            stream.reset()
-            return
-        self._inbound[peer_id] += 1
         try:
             with suppress(EndOfStream, *_DEAD):
                 while True:

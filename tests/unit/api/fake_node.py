@@ -10,7 +10,7 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PrivateKey, PublicKey, generate_key
 from ipvcs.node.network.errors import DialError
-from ipvcs.node.network.interface import Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
+from ipvcs.node.network.interface import Admission, Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
 from ipvcs.node.network.peer_facts import PeerFacts
 from ipvcs.node.network.ping import PingResult
 from ipvcs.storage.config import Config
@@ -60,7 +60,7 @@ class FakeSwarm:
         self.dialled: list[tuple[PeerInfo, float | None]] = []
         self.before_connect: Callable[[], Awaitable[None]] | None = None
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, admit: Admission | None = None) -> None:
         raise NotImplementedError
 
     def unhandle(self, protocol: str) -> None:

@@ -133,7 +133,8 @@ async def test_a_stream_whose_handler_went_away_during_the_negotiation_is_reset(
         stream = await alice.open_stream(bob.peer_id, [ECHO])
         theirs = next(iter(bob.connections()[0].streams))
         bob.unhandle(ECHO)
-        bob.on_stream(theirs)
+        assert not bob.on_stream(theirs)
+        theirs.reset()  # as its connection does
         with pytest.raises(anyio.BrokenResourceError):
             await stream.receive()
 

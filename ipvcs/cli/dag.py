@@ -8,7 +8,7 @@ import click
 
 from ipvcs.cli.app import App
 from ipvcs.cli.options import Group, json_option, progress_option
-from ipvcs.cli.paths import resolve_cid
+from ipvcs.cli.paths import parse_typed_path, resolve_cid
 from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def get(app: App, path: str, output_codec: str) -> None:
     from ipvcs.multiformats import codecs
     from ipvcs.objects import codec_registry, dag_json
     from ipvcs.objects.inline import read_block
-    from ipvcs.objects.path import parse_path, resolve
+    from ipvcs.objects.path import resolve
 
     codec = codecs.code_of(output_codec)
-    found = resolve(app.home.blocks, parse_path(path))
+    found = resolve(app.home.blocks, parse_typed_path(path))
     if found.remainder:
         value = found.value
     else:
@@ -97,9 +97,9 @@ def put(
 @click.pass_obj
 def resolve_(app: App, path: str, as_json: bool) -> None:
     """Print the CID that PATH leads to, and what of PATH goes on inside that block."""
-    from ipvcs.objects.path import parse_path, resolve
+    from ipvcs.objects.path import resolve
 
-    found = resolve(app.home.blocks, parse_path(path))
+    found = resolve(app.home.blocks, parse_typed_path(path))
     remainder = b"/".join(found.remainder).decode("utf-8", "surrogateescape")
     if as_json:
         app.ui.json({"Cid": {"/": str(found.cid)}, "RemPath": remainder})

@@ -33,12 +33,13 @@ def get_command(
 
     Nothing is overwritten. Stored modes and modification times are restored.
     """
-    from ipvcs.objects.path import parse_path, resolve
+    from ipvcs.cli.paths import parse_typed_path
+    from ipvcs.objects.path import resolve
     from ipvcs.storage.archive_export import DEFAULT_LEVEL, export_archive, export_compressed
     from ipvcs.storage.disk_export import export_to
 
     level = (compression_level or DEFAULT_LEVEL) if compress else None
-    parsed = parse_path(path)
+    parsed = parse_typed_path(path)
     blocks = app.home.blocks
     cid = resolve(blocks, parsed).cid
     name = parsed.components[-1] if parsed.components else b""

@@ -7,6 +7,7 @@ from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
     from ipvcs.multiformats.cid import Cid
+    from ipvcs.objects.path import Path
 
 
 def resolve_cid(app: App, text: str) -> "Cid":
@@ -14,14 +15,23 @@ def resolve_cid(app: App, text: str) -> "Cid":
 
     Raises:
         UsageError: the path goes on inside a block, where there is no CID.
-        PathSyntaxError, CidError, PathError, BlockNotFoundError: as `path.resolve`.
+        ArgumentError: not a path.
+        PathError, BlockNotFoundError: as `path.resolve`.
     """
-    from ipvcs.objects.path import parse_path, resolve
+    from ipvcs.objects.path import resolve
 
-    found = resolve(app.home.blocks, parse_path(text))
+    found = resolve(app.home.blocks, parse_typed_path(text))
     if found.remainder:
         raise UsageError(f"'{text}' leads to a value inside '{found.cid}', not to a block", hint="see `ipvcs dag get`")
     return found.cid
+
+
+def parse_typed_path(text: str) -> "Path":
+    """Return the path that an argument writes. Raises ArgumentError."""
+    from ipvcs.multiformats.typed import parse_typed
+    from ipvcs.objects.path import parse_path
+
+    return parse_typed(parse_path, text)
 
 
 def text_of(name: bytes | None) -> str:

@@ -3,15 +3,19 @@
 Everything above the network takes a `Host` and knows nothing of what is wired here.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import anyio
 
 from ipvcs.errors import UsageError
-from ipvcs.multiformats.multiaddr import Multiaddr, MultiaddrError
+from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_address import parse_peer_address
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.multiformats.typed import ArgumentError, parse_typed
 from ipvcs.node.identity.keys import PrivateKey
 from ipvcs.node.network.address_service import AddressService
 from ipvcs.node.network.addresses import dial_order, expand_wildcard
@@ -32,6 +36,8 @@ from ipvcs.node.network.swarm import Swarm
 from ipvcs.node.network.trimmer import Trimmer
 from ipvcs.storage.config import Config
 from ipvcs.storage.home import Home
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +75,8 @@ async def open_node(home: Home, private_key: PrivateKey, listen: Sequence[str]) 
         ListenError: none of `listen` can be bound.
     """
     config = home.config
-    listen_addrs = [_parse(text, "Addresses.Swarm") for text in listen]
-    bootstrap = [_parse_peer(text, "Bootstrap") for text in config.get("Bootstrap")]
+    listen_addrs = [_parse(partial(parse_typed, Multiaddr.parse), text, "Addresses.Swarm") for text in listen]
+    bootstrap = [_parse(parse_peer_address, text, "Bootstrap") for text in config.get("Bootstrap")]
     resources = Resources()
     gate = Gate.parse(
         deny=[*config.get("Swarm.AddrFilters"), *config.get("Swarm.Deny")], allow=config.get("Swarm.Allow")
@@ -151,15 +157,8 @@ def _stack_settings(config: Config) -> StackSettings:
     )
 
 
-def _parse(text: str, key: str) -> Multiaddr:
+def _parse(parse: Callable[[str], T], text: str, key: str) -> T:
     try:
-        return Multiaddr.parse(text)
-    except MultiaddrError as exc:
+        return parse(text)
+    except ArgumentError as exc:
         raise UsageError(str(exc), hint=f"mend it with `ipvcs config {key}`") from exc
-
-
-def _parse_peer(text: str, key: str) -> Multiaddr:
-    addr = _parse(text, key)
-    if addr.peer_id is None:
-        raise UsageError(f"'{text}' names no peer", hint=f"end it with '/p2p/<NodeId>': `ipvcs config {key}`")
-    return addr

@@ -18,10 +18,8 @@ from typing import Final, Self
 
 from anyio import (
     AsyncContextManagerMixin,
-    BrokenResourceError,
     CancelScope,
     CapacityLimiter,
-    ClosedResourceError,
     EndOfStream,
     Event,
     Semaphore,
@@ -32,21 +30,20 @@ from anyio import (
 )
 from anyio.abc import TaskGroup
 
-from ipvcs import __version__
+from ipvcs import AGENT_VERSION
 from ipvcs.errors import IpvcsError, UnavailableError
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PrivateKey
 from ipvcs.node.network.address_book import AddressBook, Source
 from ipvcs.node.network.identify_message import IdentifyMessage, IdentifyReader
-from ipvcs.node.network.interface import Connection, Host, Stream
+from ipvcs.node.network.interface import DEAD_STREAM, Connection, Host, Stream
 from ipvcs.node.network.own_description import OwnDescription
 from ipvcs.node.network.peer_facts import PeerFacts, learn, observed_by
 from ipvcs.node.network.token_bucket import TokenBucket
 
 IDENTIFY: Final = "/ipfs/id/1.0.0"
 PUSH: Final = "/ipfs/id/push/1.0.0"
-AGENT_VERSION: Final = f"ipvcs/{__version__}"
 
 TIMEOUT: Final = 5.0
 """Seconds for one exchange, from opening the stream to the last byte. As js-libp2p."""
@@ -68,8 +65,6 @@ INBOUND_REQUESTS_PER_SECOND: Final = 1.0
 """What a peer may ask at once and in the long run. Each connection asks once; a person may ask again by hand."""
 
 _log = logging.getLogger(__name__)
-
-_DEAD: Final = (BrokenResourceError, ClosedResourceError)
 
 
 class IdentifyError(UnavailableError):
@@ -210,7 +205,7 @@ class IdentifyService(AsyncContextManagerMixin):
             else:
                 message = await _ask(connection)
             self._learn(connection, message, is_push=False)
-        except (IpvcsError, *_DEAD) as exc:
+        except (IpvcsError, *DEAD_STREAM) as exc:
             exchange.failure = exchange.failure or str(exc) or "the stream broke"
             _log.debug("cannot identify %s: %s", connection.remote_peer, exchange.failure)
         finally:
@@ -258,7 +253,7 @@ class IdentifyService(AsyncContextManagerMixin):
         try:
             message = await _read_message(stream, current_time() + TIMEOUT)
             self._learn(connection, message, is_push=True)
-        except (IpvcsError, *_DEAD) as exc:
+        except (IpvcsError, *DEAD_STREAM) as exc:
             _log.debug("bad push from %s: %s", connection.remote_peer, exc)
             stream.reset()
 
@@ -293,7 +288,7 @@ class IdentifyService(AsyncContextManagerMixin):
             if await self._tell(stream, deadline):
                 await stream.aclose()
                 peer.told = max(peer.told, version)
-        except (IpvcsError, *_DEAD) as exc:
+        except (IpvcsError, *DEAD_STREAM) as exc:
             _log.debug("cannot push to a peer: %s", exc)
         finally:
             slots.release()
@@ -301,7 +296,7 @@ class IdentifyService(AsyncContextManagerMixin):
     async def _tell(self, stream: Stream, deadline: float) -> bool:
         """Send our description and end our side. False, and the stream is reset, when the peer did not take it."""
         connection = stream.connection
-        with CancelScope(deadline=deadline), suppress(*_DEAD):
+        with CancelScope(deadline=deadline), suppress(*DEAD_STREAM):
             await stream.send(self._description.encode_for(connection.local_addr, connection.remote_addr))
             await stream.send_eof()
             return True

@@ -8,8 +8,9 @@ streams), and tests put a network in memory behind the same interface.
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
+from anyio import BrokenResourceError, ClosedResourceError
 from anyio.abc import ByteStream
 
 from ipvcs.multiformats.multiaddr import Multiaddr
@@ -26,6 +27,10 @@ class PeerInfo:
 
     peer_id: PeerId
     addrs: tuple[Multiaddr, ...] = ()
+
+
+DEAD_STREAM: Final = (BrokenResourceError, ClosedResourceError)
+"""What using a stream raises once it is gone, whoever did it. Its proper end, `EndOfStream`, is not among them."""
 
 
 class Stream(ByteStream):

@@ -34,7 +34,7 @@ class Limits:
     negotiation_timeout: float = 10.0
     """For an inbound stream to say what it wants."""
     streams: int = 8192
-    """Opened by peers, on all connections; one may hold no more than are left for others. Ours are not among them: nobody
+    """Opened by peers, on all connections; one may hold no more than are left for others. Ours do not count: nobody
     can keep us from opening."""
     outbound_streams: int = 8192
     """Opened by us, on all connections."""

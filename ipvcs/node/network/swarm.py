@@ -223,17 +223,6 @@ class Swarm(AsyncContextManagerMixin, Host):
             return standing
         return await self._running().dial(peer, force=force, timeout=timeout)
 
-    async def connect_addr(self, addr: Multiaddr, *, timeout: float | None = None) -> Connection:
-        """Return a connection to the peer at `addr`: the one that it names, or else whoever answers.
-
-        For a user's own command: back-off does not count. `/p2p/<NodeId>` alone stands for the addresses known. Raises
-        as `connect`.
-        """
-        if (peer_id := addr.peer_id) is None:
-            return await self._running().dial_addr(addr, timeout=timeout)
-        bare = without_peer(addr, peer_id)
-        return await self.connect(PeerInfo(peer_id, () if bare is None else (bare,)), force=True, timeout=timeout)
-
     async def open_stream(self, peer_id: PeerId, protocols: Sequence[str]) -> Stream:
         """Open a stream to `peer_id`, connecting first if need be; errors as `Connection.open_stream` and `connect`."""
         for connection in self._table.connections(peer_id):

@@ -20,6 +20,7 @@ from ipvcs.node.network.limits import Limits
 from ipvcs.node.network.swarm import GOODBYE_TIMEOUT
 from tests.contracts.stream import read_all
 from tests.contracts.transport import ECHO, echo
+from tests.fakes.dialing import dial_again
 from tests.fakes.memory_network import MemoryNetwork, key_of
 from tests.fakes.memory_swarm import MemorySwarm, build_swarm, running_swarms
 
@@ -222,7 +223,7 @@ async def test_new_streams_go_on_the_oldest_connection() -> None:
         for swarm in (alice, bob):
             swarm.handle(ECHO, echo)
         first = await alice.connect(bob.info)
-        second = await alice.connect_addr(bob.addresses()[0])
+        second = await dial_again(alice, bob.peer_id, bob.addresses()[0])
         assert second is not first
         await anyio.sleep(1)
         assert alice.connections(bob.peer_id) == [first, second]
@@ -315,7 +316,7 @@ async def test_a_connection_that_ends_before_the_dialler_wakes_is_an_error_not_a
 async def test_disconnect_ends_every_connection_to_that_peer_and_no_other() -> None:
     async with swarms("alice", "bob", "carol") as (_network, [alice, bob, carol]):
         await alice.connect(bob.info)
-        await alice.connect_addr(bob.addresses()[0])
+        await dial_again(alice, bob.peer_id, bob.addresses()[0])
         await alice.connect(carol.info)
         await anyio.sleep(1)
         await alice.disconnect(bob.peer_id)
@@ -356,7 +357,7 @@ async def test_inbound_connections_are_limited_for_each_peer() -> None:
         mallory = build_swarm(network, "mallory", limits=Limits(connections_per_peer=100))
         async with mallory:
             for _ in range(6):
-                await mallory.connect_addr(alice.addresses()[0])
+                await dial_again(mallory, alice.peer_id, alice.addresses()[0])
             await anyio.sleep(1)
             assert len(alice.connections()) == len(mallory.connections()) == 3
 

@@ -107,6 +107,7 @@ class MuxedConnection:
         self._resources = resources
         self._turns = turns
         self._portions = Portions()
+        self._waits = False  # for its turn
         self._heartbeat = Heartbeat(
             keep_alive,
             ask=self._ping,
@@ -215,9 +216,10 @@ class MuxedConnection:
             self._received += used
             for plaintext in plaintexts:
                 self._portions.add(plaintext)
-            self._work()
-            if self._portions.size:
-                self._wait_for_turn()
+            if not self._waits:
+                self._work()
+                if self._portions.size:
+                    self._wait_for_turn()
         except ProtocolError as exc:
             self._fail(exc)
             return len(data)
@@ -241,6 +243,7 @@ class MuxedConnection:
 
     def _wait_for_turn(self) -> None:
         if self._turns.wait(self, self._portions.size):
+            self._waits = True
             self._link.pause_reading()
         else:
             while self._portions.size:
@@ -256,6 +259,7 @@ class MuxedConnection:
             self._fail(exc)
         if self._portions.size:
             return True
+        self._waits = False
         self._link.resume_reading()
         return False
 

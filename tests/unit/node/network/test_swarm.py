@@ -127,6 +127,34 @@ async def test_a_protocol_has_one_handler_and_none_after_unhandle() -> None:
         assert await echoes(alice, bob.peer_id)
 
 
+async def test_a_service_decides_by_peer_which_streams_are_served_and_no_task_starts_for_others() -> None:
+    async with swarms("alice", "bob", "carol") as (_network, [alice, bob, carol]):
+        asked: list[PeerId] = []
+
+        def admit(peer_id: PeerId) -> bool:
+            asked.append(peer_id)
+            return peer_id == carol.peer_id
+
+        served: list[PeerId] = []
+
+        async def serve(stream: Stream) -> None:
+            served.append(stream.connection.remote_peer)
+            await echo(stream)
+
+        bob.handle(ECHO, serve, admit=admit)
+        for each in (alice, carol):
+            await each.connect(bob.info)
+        refused = await alice.open_stream(bob.peer_id, [ECHO])
+        with pytest.raises(anyio.BrokenResourceError):
+            await refused.receive()
+        assert await echoes(carol, bob.peer_id)
+        assert asked == [alice.peer_id, carol.peer_id]
+        assert served == [carol.peer_id]
+        bob.unhandle(ECHO)
+        bob.handle(ECHO, serve)  # the next service has a say of its own, or none
+        assert await echoes(alice, bob.peer_id)
+
+
 async def test_a_stream_whose_handler_went_away_during_the_negotiation_is_reset() -> None:
     async with swarms("alice", "bob") as (_network, [alice, bob]):
         bob.handle(ECHO, echo)

@@ -60,12 +60,13 @@ def value_command(app: App, key: str, value: str | None, as_json: bool, as_bool:
     parsed: Any = value
     if as_json or as_bool:
         parsed = _parse(key, value)
-    check_value(key, parsed)
-    check_setting(config, key, parsed)
     try:
-        config.set(key, parsed)
+        json.dumps(parsed, ensure_ascii=False).encode()
     except UnicodeEncodeError as exc:
         raise UsageError(f"value of '{key}' is not text in UTF-8") from exc
+    check_value(key, parsed)
+    check_setting(config, key, parsed)
+    config.set(key, parsed)
 
 
 @config_command.command("show")

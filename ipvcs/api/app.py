@@ -15,7 +15,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from ipvcs.api import rpc_bootstrap, rpc_daemon, rpc_id, rpc_log, rpc_ping, rpc_swarm
+from ipvcs.api import (
+    rpc_bitswap,
+    rpc_bootstrap,
+    rpc_daemon,
+    rpc_fetch,
+    rpc_id,
+    rpc_log,
+    rpc_name,
+    rpc_ping,
+    rpc_routing,
+    rpc_stats,
+    rpc_swarm,
+)
 from ipvcs.api.command import Command
 from ipvcs.api.endpoint import Endpoint
 from ipvcs.api.node_services import NodeServices
@@ -28,6 +40,11 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *rpc_ping.COMMANDS,
     *rpc_bootstrap.COMMANDS,
     *rpc_log.COMMANDS,
+    *rpc_fetch.COMMANDS,
+    *rpc_bitswap.COMMANDS,
+    *rpc_routing.COMMANDS,
+    *rpc_name.COMMANDS,
+    *rpc_stats.COMMANDS,
 )
 
 

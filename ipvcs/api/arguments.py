@@ -72,9 +72,9 @@ class Arguments:
         """Return the value of the option that goes by `names`."""
         return next((self._options[name] for name in names if name in self._options), default)
 
-    def flag(self, *names: str) -> bool:
+    def flag(self, *names: str, default: bool = False) -> bool:
         """Tell whether the option that goes by `names` is on. Raises BadRequestError for what is neither."""
-        value = self.text(*names, default="false")
+        value = self.text(*names, default=str(default))
         if value.lower() in _TRUE:
             return True
         if value.lower() in _FALSE:
@@ -88,6 +88,11 @@ class Arguments:
         if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS and least <= int(value) <= most:
             return int(value)
         raise BadRequestError(f"option '{names[0]}' is a number from {least} to {most}, not '{value[:40]}'")
+
+    def duration(self, *names: str, default: float) -> float:
+        """Return the seconds that the option that goes by `names` says. Raises DurationError."""
+        value = self.text(*names, default="")
+        return parse_duration(value) / 1e9 if value else default
 
     @property
     def timeout(self) -> float | None:

@@ -4,16 +4,21 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipvcs.cli.ui import Ui
 from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
+    from ipvcs.cli.fetching import FetchingBlocks
     from ipvcs.client.client import Client
+    from ipvcs.multiformats.cid import Cid
     from ipvcs.node.identity.keystore import Keystore
     from ipvcs.storage.config import Config
     from ipvcs.storage.home import Home
+
+
+_KEYS_HINT: Final = "set IPVCS_PASSPHRASE, or IPVCS_PASSPHRASE_FILE to the name of a file with it"
 
 
 class App:
@@ -25,7 +30,13 @@ class App:
         self.ui = Ui()
         self._home: Home | None = None
         self._keystore: Keystore | None = None
+        self._passphrase: bytes | None = None
         self._client: Client | None = None
+        self._blocks: FetchingBlocks | None = None
+        self.offline = False
+        """Whether blocks that the home lacks are not fetched (`--offline`)."""
+        self.fetch_timeout: float | None = None
+        """Seconds to wait for a block (`--timeout`); None: as long as the node does."""
         self._at_end = ExitStack()
 
     @property
@@ -74,6 +85,30 @@ class App:
             self._client = node_client(self, loopback_only=loopback_only)
         return self._client
 
+    @property
+    def blocks(self) -> "FetchingBlocks":
+        """The home's blocks to read from; what is missing is fetched if there is a node that may find it."""
+        if self._blocks is None:
+            from ipvcs.cli.fetching import FetchingBlocks
+
+            self._blocks = FetchingBlocks(self.home, self._fetching_client, self.ui, timeout=self.fetch_timeout)
+            self.at_end(self._blocks.close)
+        return self._blocks
+
+    def _fetching_client(self, cid: "Cid") -> "Client":
+        from ipvcs.cli.fetching import MissingLocallyError
+        from ipvcs.client.socket_path import DaemonNotRunningError
+
+        if self.offline:
+            raise MissingLocallyError(cid, "nobody is asked with --offline")
+        try:
+            return self.client(start=False)
+        except DaemonNotRunningError as exc:
+            if not self.home.config.get("Bootstrap"):  # a daemon that knows nobody would find nothing
+                reason = f"no daemon runs that could fetch it: `{self.command_line('daemon')}` starts one"
+                raise MissingLocallyError(cid, reason) from exc
+        return self.client()
+
     def at_end(self, action: Callable[[], object]) -> None:
         """Have `action` run when the command ends, before the home is closed."""
         self._at_end.callback(action)
@@ -98,8 +133,22 @@ class App:
         """
         from ipvcs.cli.passphrase import ask_passphrase
 
-        hint = "set IPVCS_PASSPHRASE, or IPVCS_PASSPHRASE_FILE to the name of a file with it"
-        return self.configured_passphrase() or ask_passphrase(f"the keys of '{self.home_path}'", hint=hint)
+        given = self.configured_passphrase() or ask_passphrase(f"the keys of '{self.home_path}'", hint=_KEYS_HINT)
+        self._passphrase = given
+        return given
+
+    @property
+    def unattended_keystore(self) -> "Keystore":
+        """The home's keys for a node, which asks nobody: it has the passphrase that was configured or given before."""
+        from ipvcs.node.identity.keystore import Keystore
+
+        def passphrase() -> bytes:
+            given = self._passphrase or self.configured_passphrase()
+            if given is None:
+                raise UsageError("the keys of this home have a passphrase that the node was not given", hint=_KEYS_HINT)
+            return given
+
+        return Keystore(self.home.path / "keystore", passphrase, self.configured_passphrase)
 
     def configured_passphrase(self) -> bytes | None:
         """The passphrase that the environment has or names a file with; None if it does neither."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Group, Number, json_option
+from ipvcs.cli.options import Group, Number, fetch_options, json_option
 from ipvcs.cli.paths import resolve_cid
 from ipvcs.errors import ConflictError, LimitError, NotFoundError
 
@@ -18,12 +18,13 @@ def block_command() -> None:
 
 @block_command.command("get")
 @click.argument("path")
+@fetch_options
 @click.pass_obj
 def get(app: App, path: str) -> None:
     """Print the bytes of the block at PATH."""
     from ipvcs.objects.inline import read_block
 
-    app.ui.raw(read_block(app.home.blocks, resolve_cid(app, path)))
+    app.ui.raw(read_block(app.blocks, resolve_cid(app, path)))
 
 
 @block_command.command("put")
@@ -101,11 +102,12 @@ def read_input(name: str, limit: int) -> bytes:
 @block_command.command("stat")
 @click.argument("path")
 @json_option
+@fetch_options
 @click.pass_obj
 def stat(app: App, path: str, as_json: bool) -> None:
     """Print the CID and size of the block at PATH."""
     cid = resolve_cid(app, path)
-    size = app.home.blocks.size(cid)
+    size = app.blocks.size(cid)
     if as_json:
         app.ui.json({"Key": str(cid), "Size": size})
     else:

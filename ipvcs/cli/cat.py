@@ -3,7 +3,7 @@
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Command, Number
+from ipvcs.cli.options import Command, Number, fetch_options
 from ipvcs.cli.paths import resolve_cid
 
 
@@ -11,16 +11,19 @@ from ipvcs.cli.paths import resolve_cid
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @click.option("-o", "--offset", type=Number(0), default=0, metavar="N", help="Skip the first N bytes.")
 @click.option("-l", "--length", type=Number(0), metavar="N", help="Print at most N bytes.")
+@fetch_options
 @click.pass_obj
 def cat_command(app: App, paths: tuple[str, ...], offset: int, length: int | None) -> None:
     """Print the files at PATH, one after the other; --offset and --length count through all of them."""
     from ipvcs.objects.file_reader import file_size, iter_file
 
-    blocks = app.home.blocks
+    blocks = app.blocks
     left = length
     for path in paths:
         cid = resolve_cid(app, path)
         size = file_size(blocks, cid)
+        if not offset and length is None:
+            blocks.expect(cid)
         if offset >= size:
             offset -= size
             continue

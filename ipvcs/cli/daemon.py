@@ -37,6 +37,7 @@ def daemon_command(app: App, levels: str | None, loopback_only: bool, ready_fd: 
     from ipvcs.api.logs import configure
     from ipvcs.api.readiness import ReadyPipe
     from ipvcs.client.autostart import LOG_NAME
+    from ipvcs.node.node import open_node
 
     with ExitStack() as stack:
         # First of all, so that whoever waits hears of every error.
@@ -59,6 +60,7 @@ def daemon_command(app: App, levels: str | None, loopback_only: bool, ready_fd: 
                 say=_speaker(app),
                 ready=pipe.ready if pipe else _do_nothing,
                 ending=end_at_last,
+                open_node=partial(open_node, keystore=app.unattended_keystore),
             )
         )
 

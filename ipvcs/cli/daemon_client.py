@@ -1,5 +1,6 @@
 """How a command reaches its home's node: a daemon that runs, one that is started for it, or a node of its own."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -73,10 +74,12 @@ def _start_within(app: "App") -> Client:
         raise NodeWithinRefusedError(app.home_path, found)
     from ipvcs.api.in_process import InProcessDaemon
     from ipvcs.api.logs import configure
+    from ipvcs.node.node import open_node
 
     configure(app.log_levels)
     try:
-        node = InProcessDaemon.start(app.home, app.keystore.node_key())
+        key = app.keystore.node_key()
+        node = InProcessDaemon.start(app.home, key, open_node=partial(open_node, keystore=app.unattended_keystore))
     except DaemonRunningError as exc:
         raise NodeWithinRefusedError(exc.home, exc.holder) from exc
     app.at_end(node.close)

@@ -7,8 +7,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Group, json_option, progress_option
-from ipvcs.cli.paths import parse_typed_path, resolve_cid
+from ipvcs.cli.options import Group, fetch_options, json_option, progress_option
+from ipvcs.cli.paths import resolve, resolve_cid
 from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ def dag_command() -> None:
 @dag_command.command("get")
 @click.argument("path")
 @click.option("--output-codec", default="dag-json", metavar="NAME", help="Codec to print in.  [default: dag-json]")
+@fetch_options
 @click.pass_obj
 def get(app: App, path: str, output_codec: str) -> None:
     """Print the node, or the value inside a node, at PATH."""
     from ipvcs.multiformats import codecs
     from ipvcs.objects import codec_registry, dag_json
     from ipvcs.objects.inline import read_block
-    from ipvcs.objects.path import resolve
 
     codec = codecs.code_of(output_codec)
-    found = resolve(app.home.blocks, parse_typed_path(path))
+    found = resolve(app, path)
     if found.remainder:
         value = found.value
     else:
-        value = codec_registry.decode(found.cid, read_block(app.home.blocks, found.cid))
+        value = codec_registry.decode(found.cid, read_block(app.blocks, found.cid))
     if codec == codecs.DAG_JSON:
         # Names that are not UTF-8 have no form in JSON: shown as Kubo shows them.
         app.ui.raw(dag_json.encode(value, errors="replace") + b"\n")
@@ -94,12 +94,11 @@ def put(
 @dag_command.command("resolve")
 @click.argument("path")
 @json_option
+@fetch_options
 @click.pass_obj
 def resolve_(app: App, path: str, as_json: bool) -> None:
     """Print the CID that PATH leads to, and what of PATH goes on inside that block."""
-    from ipvcs.objects.path import resolve
-
-    found = resolve(app.home.blocks, parse_typed_path(path))
+    found = resolve(app, path)
     remainder = b"/".join(found.remainder).decode("utf-8", "surrogateescape")
     if as_json:
         app.ui.json({"Cid": {"/": str(found.cid)}, "RemPath": remainder})
@@ -111,6 +110,7 @@ def resolve_(app: App, path: str, as_json: bool) -> None:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @progress_option
 @json_option
+@fetch_options
 @click.pass_obj
 def stat(app: App, paths: tuple[str, ...], as_json: bool) -> None:
     """Print how many blocks, of how many bytes, each DAG at PATH has, and how much they share."""
@@ -121,8 +121,9 @@ def stat(app: App, paths: tuple[str, ...], as_json: bool) -> None:
     with app.ui.progress("Counting", unit="blocks") as advance:
         for root in [resolve_cid(app, path) for path in paths]:
             count = total = 0
-            for cid in iter_closure(app.home.blocks, [root]):
-                size = sizes[cid.multihash] = app.home.blocks.size(cid)
+            app.blocks.expect(root)
+            for cid in iter_closure(app.blocks, [root]):
+                size = sizes[cid.multihash] = app.blocks.size(cid)
                 count += 1
                 total += size
                 advance(1)
@@ -172,6 +173,7 @@ def human_size(count: int) -> str:
     help="Where to write, instead of standard output.",
 )
 @progress_option
+@fetch_options
 @click.pass_obj
 def export(app: App, path: str, output: Path | None) -> None:
     """Write the DAG at PATH as a CARv1, to standard output or a file: depth first, each block once."""
@@ -183,10 +185,11 @@ def export(app: App, path: str, output: Path | None) -> None:
     root = resolve_cid(app, path)
     if output is None and sys.stdout.isatty():
         raise UsageError("a CAR is not for the terminal", hint="use `-o FILE`, or redirect standard output")
+    app.blocks.expect(root)
     with app.ui.progress("Exporting") as advance:
 
         def blocks() -> "Iterator[Block]":
-            for cid, data in walk(app.home.blocks, [root]):
+            for cid, data in walk(app.blocks, [root]):
                 advance(len(data))
                 yield Block(cid, data)
 

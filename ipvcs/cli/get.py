@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Command, Number, progress_option
+from ipvcs.cli.options import Command, Number, fetch_options, progress_option
+from ipvcs.cli.paths import locate
 
 
 @click.command("get", cls=Command)
@@ -25,6 +26,7 @@ from ipvcs.cli.options import Command, Number, progress_option
     "-l", "--compression-level", type=Number(1, 9), metavar="N", help="From 1 (fast) to 9 (small).  [default: 6]"
 )
 @progress_option
+@fetch_options
 @click.pass_obj
 def get_command(
     app: App, path: str, output: Path | None, archive: bool, compress: bool, compression_level: int | None
@@ -33,15 +35,16 @@ def get_command(
 
     Nothing is overwritten. Stored modes and modification times are restored.
     """
-    from ipvcs.cli.paths import parse_typed_path
     from ipvcs.objects.path import resolve
     from ipvcs.storage.archive_export import DEFAULT_LEVEL, export_archive, export_compressed
     from ipvcs.storage.disk_export import export_to
+    from ipvcs.storage.export_walk import content_of
 
     level = (compression_level or DEFAULT_LEVEL) if compress else None
-    parsed = parse_typed_path(path)
-    blocks = app.home.blocks
+    parsed = locate(app, path)
+    blocks = app.blocks
     cid = resolve(blocks, parsed).cid
+    blocks.expect(content_of(blocks, cid))
     name = parsed.components[-1] if parsed.components else b""
     if name in (b"", b".", b".."):  # the last two are names like any other in a path, but not on a disk
         name = str(cid).encode()

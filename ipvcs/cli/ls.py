@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Command, json_option
+from ipvcs.cli.options import Command, fetch_options, json_option
 from ipvcs.cli.paths import resolve_cid, text_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class _Entry:
 @click.option("--resolve-type/--no-resolve-type", default=True, help="Read entries to tell files from directories.")
 @click.option("--size/--no-size", default=True, help="Print the sizes of files.")
 @json_option
+@fetch_options
 @click.pass_obj
 def ls_command(app: App, paths: tuple[str, ...], headers: bool, resolve_type: bool, size: bool, as_json: bool) -> None:
     """List what is in the directories at PATH: `<cid> <size> <name>`, directories with a slash.
@@ -68,7 +69,7 @@ def _iter_links(app: App, cid: "Cid") -> Iterator["PBLink"]:
     from ipvcs.objects.tree import Tree
     from ipvcs.storage.export_walk import is_tree_payload
 
-    blocks = app.home.blocks
+    blocks = app.blocks
     data = read_block(blocks, cid)
     if cid.codec != codecs.DAG_PB:
         for target in links_of(cid, data):
@@ -90,10 +91,10 @@ def _describe(app: App, link: "PBLink") -> _Entry:
 
     cid, name = link.cid, text_of(link.name)
     if cid.codec == codecs.RAW:
-        return _Entry(cid, name, "blob", app.home.blocks.size(cid))
+        return _Entry(cid, name, "blob", app.blocks.size(cid))
     if cid.codec != codecs.DAG_PB:
         return _Entry(cid, name, "node", None)
-    obj = view(cid, read_block(app.home.blocks, cid))
+    obj = view(cid, read_block(app.blocks, cid))
     if isinstance(obj, Symlink):
         return _Entry(cid, name, "symlink", len(obj.target), text_of(obj.target))
     return _Entry(cid, name, type_name(obj), obj.size if isinstance(obj, Blob | BlobList) else None)

@@ -20,6 +20,7 @@ from ipvcs.cli.ui import ReaderGoneError, Ui, output_errors
 from ipvcs.errors import IpvcsError
 
 _COMMANDS: Final[dict[str, str]] = {
+    "bitswap": "What was exchanged with peers, and what is wanted",
     "block": "Read and write single blocks",
     "bootstrap": "The peers by which the daemon joins the network",
     "cat": "Print a file",
@@ -32,13 +33,16 @@ _COMMANDS: Final[dict[str, str]] = {
     "key": "Make and look after keys",
     "log": "What the daemon logs",
     "ls": "List a directory",
+    "name": "Publish and resolve names",
     "object": "Read and write objects in the white paper's form",
     "pin": "Keep objects from garbage collection",
     "ping": "Measure round trips to a peer",
     "put": "Store files and directories",
     "refs": "List the links of an object",
     "repo": "Look after the home: size, garbage, damage",
+    "routing": "Find peers, providers and values; announce",
     "shutdown": "End the daemon",
+    "stats": "The routing tables, and what was announced",
     "swarm": "Look at and change connections to peers",
     "version": "Print the version",
 }

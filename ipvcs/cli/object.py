@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Group, json_option
+from ipvcs.cli.options import Group, fetch_options, json_option
 from ipvcs.cli.paths import resolve_cid, text_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def object_command() -> None:
 @object_command.command("get")
 @click.argument("path")
 @json_option
+@fetch_options
 @click.pass_obj
 def get(app: App, path: str, as_json: bool) -> None:
     """Print the object at PATH as JSON, indented for people, on one line with --json."""
@@ -29,7 +30,7 @@ def get(app: App, path: str, as_json: bool) -> None:
     from ipvcs.objects.object_json import export_object
 
     cid = resolve_cid(app, path)
-    document = export_object(cid, read_block(app.home.blocks, cid))
+    document = export_object(cid, read_block(app.blocks, cid))
     if as_json:
         app.ui.json(document)
     else:
@@ -65,6 +66,7 @@ def put(app: App, file: str, quiet: bool, pin: bool, as_json: bool) -> None:
 @click.argument("path")
 @click.option("-v", "--headers", is_flag=True, help="Print a line that names the columns.")
 @json_option
+@fetch_options
 @click.pass_obj
 def links(app: App, path: str, headers: bool, as_json: bool) -> None:
     """Print the links of the object at PATH: `<hash> <size> <name>`."""
@@ -83,6 +85,7 @@ def links(app: App, path: str, headers: bool, as_json: bool) -> None:
 @object_command.command("stat")
 @click.argument("path")
 @json_option
+@fetch_options
 @click.pass_obj
 def stat(app: App, path: str, as_json: bool) -> None:
     """Print the sizes of the object at PATH, in bytes. CumulativeSize adds what its links claim to lie below."""
@@ -111,7 +114,7 @@ def _read_node(app: App, cid: "Cid") -> tuple["PBNode", int]:
     from ipvcs.objects.inline import read_block
     from ipvcs.objects.object import NotAnObjectError
 
-    data = read_block(app.home.blocks, cid)
+    data = read_block(app.blocks, cid)
     if cid.codec == codecs.RAW:
         return PBNode((), data), len(data)
     if cid.codec != codecs.DAG_PB:

@@ -80,6 +80,51 @@ def progress_option(function: _F) -> _F:
     )(function)
 
 
+class Duration(click.ParamType[float]):
+    """A duration in Go's form, as "30s" or "1h15m"; the value is in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds that the text `value` writes; a number that was converted already stays."""
+        from ipvcs.api.duration import DurationError, parse_duration
+
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(value) / 1e9
+        except DurationError as exc:
+            self.fail(f"{exc}; {exc.hint}", param, ctx)
+
+
+def fetch_options(function: _F) -> _F:
+    """Add `--offline` and `--timeout`, for commands that read blocks; they are done when they are parsed."""
+
+    def stay_offline(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
+        ctx.obj.offline = ctx.obj.offline or value
+
+    def set_timeout(ctx: click.Context, _option: click.Parameter, value: float | None) -> None:
+        if value is not None:
+            ctx.obj.fetch_timeout = value
+
+    offline = click.option(
+        "--offline",
+        is_flag=True,
+        expose_value=False,
+        callback=stay_offline,
+        help="Fetch nothing: read what is in the home.",
+    )
+    timeout = click.option(
+        "--timeout",
+        type=Duration(),
+        metavar="T",
+        expose_value=False,
+        callback=set_timeout,
+        help="Give up when no block has come for T, as '30s'.  [default: 1m]",
+    )
+    return offline(timeout(function))
+
+
 def json_option(function: _F) -> _F:
     """Add `--json`, as the parameter `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line.")(function)

@@ -1,5 +1,6 @@
 """Paths that commands are given, resolved to CIDs."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ipvcs.cli.app import App
@@ -7,7 +8,7 @@ from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
     from ipvcs.multiformats.cid import Cid
-    from ipvcs.objects.path import Path
+    from ipvcs.objects.path import Path, Resolved
 
 
 def resolve_cid(app: App, text: str) -> "Cid":
@@ -18,20 +19,34 @@ def resolve_cid(app: App, text: str) -> "Cid":
         ArgumentError: not a path.
         PathError, BlockNotFoundError: as `path.resolve`.
     """
-    from ipvcs.objects.path import resolve
-
-    found = resolve(app.home.blocks, parse_typed_path(text))
+    found = resolve(app, text)
     if found.remainder:
         raise UsageError(f"'{text}' leads to a value inside '{found.cid}', not to a block", hint="see `ipvcs dag get`")
     return found.cid
 
 
-def parse_typed_path(text: str) -> "Path":
-    """Return the path that an argument writes. Raises ArgumentError."""
+def locate(app: App, text: str) -> "Path":
+    """Return the path that `text` writes, its name, if it starts at one, resolved.
+
+    Raises:
+        ArgumentError: it is no path. NameOfflineError and what a node says: the name leads nowhere.
+    """
+    from ipvcs.cli.name_lookup import resolve_name
     from ipvcs.multiformats.typed import parse_typed
     from ipvcs.objects.path import parse_path
 
-    return parse_typed(parse_path, text)
+    path = parse_typed(parse_path, text)
+    if isinstance(path.root, str):
+        found = parse_path(resolve_name(app, path.root))
+        return replace(found, components=(*found.components, *path.components))
+    return path
+
+
+def resolve(app: App, text: str) -> "Resolved":
+    """Return where the path `text` leads; errors as `locate` and `path.resolve`."""
+    from ipvcs.objects.path import resolve as follow
+
+    return follow(app.blocks, locate(app, text))
 
 
 def text_of(name: bytes | None) -> str:

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Group, json_option
+from ipvcs.cli.options import Group, fetch_options, json_option
 from ipvcs.cli.paths import resolve_cid
 from ipvcs.errors import UsageError
 
 if TYPE_CHECKING:
     from ipvcs.multiformats.cid import Cid
+    from ipvcs.storage.interface import BlockWriting
 
 _MODE = click.option(
     "-r",
@@ -30,9 +31,10 @@ def pin_command() -> None:
 @_MODE
 @click.option("-n", "--name", default="", help="A name for the pin.")
 @json_option
+@fetch_options
 @click.pass_obj
 def add(app: App, paths: tuple[str, ...], recursive: bool, name: str, as_json: bool) -> None:
-    """Pin the objects at PATH with all that they link to. All of it must be in the home."""
+    """Pin the objects at PATH with all that they link to; what the home lacks of it is fetched first."""
     roots = [resolve_cid(app, path) for path in paths]
     pin_all(app, roots, recursive=recursive, name=name)
     if as_json:
@@ -44,26 +46,44 @@ def add(app: App, paths: tuple[str, ...], recursive: bool, name: str, as_json: b
 
 def pin_all(app: App, roots: list["Cid"], *, recursive: bool = True, name: str = "") -> None:
     """Pin `roots`, after making sure that what the pins keep is there and stays meanwhile."""
+    from ipvcs.cli.fetching import MissingLocallyError
     from ipvcs.objects.block import BlockNotFoundError
-    from ipvcs.storage.closure import rely_on_closures
+    from ipvcs.storage.closure import IncompleteError
     from ipvcs.storage.pins import Pin, PinMode
 
     check_name(name)
     mode = PinMode.RECURSIVE if recursive else PinMode.DIRECT
-    with app.home.blocks.writing() as session, app.ui.progress("Checking", unit="blocks") as advance:
-        if recursive:
-            seen = 0
-
-            def count(total: int) -> None:
-                nonlocal seen
-                advance(total - seen)
-                seen = total
-
-            rely_on_closures(session, roots, count)
-        else:
-            for missing in session.rely_on(roots):
-                raise BlockNotFoundError(missing)
+    with app.home.blocks.writing() as session:
+        try:
+            _rely_on(app, session, roots, recursive)
+        except (BlockNotFoundError, IncompleteError) as exc:
+            try:
+                app.blocks.fetch_all(roots, recursive=recursive)
+            except MissingLocallyError as why:
+                exc.hint = why.hint
+                raise exc from None
+            _rely_on(app, session, roots, recursive)
         app.home.pins.add(Pin(root, mode, name) for root in roots)
+
+
+def _rely_on(app: App, session: "BlockWriting", roots: list["Cid"], recursive: bool) -> None:
+    """Protect what the pins keep. Raises IncompleteError, BlockNotFoundError: something is not there."""
+    from ipvcs.objects.block import BlockNotFoundError
+    from ipvcs.storage.closure import rely_on_closures
+
+    if not recursive:
+        for missing in session.rely_on(roots):
+            raise BlockNotFoundError(missing)
+        return
+    with app.ui.progress("Checking", unit="blocks") as advance:
+        seen = 0
+
+        def count(total: int) -> None:
+            nonlocal seen
+            advance(total - seen)
+            seen = total
+
+        rely_on_closures(session, roots, count)
 
 
 def check_name(name: str) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Command, Number, json_option
+from ipvcs.cli.options import Command, Number, fetch_options, json_option
 from ipvcs.cli.paths import resolve_cid
 
 
@@ -17,6 +17,7 @@ from ipvcs.cli.paths import resolve_cid
     "--max-depth", type=Number(-1), default=-1, metavar="N", help="Follow at most N links deep; -1 is no limit."
 )
 @json_option
+@fetch_options
 @click.pass_obj
 def refs_command(
     app: App,
@@ -39,10 +40,13 @@ def refs_command(
     else:
         shown = EDGES_FORMAT if edges else template or "<dst>"
         roots = [resolve_cid(app, path) for path in paths]
+        if recursive and max_depth < 0:
+            for root in roots:
+                app.blocks.expect(root)
         lines = (
             format_edge(edge, shown)
             for root in roots
-            for edge in iter_refs(app.home.blocks, root, recursive=recursive, unique=unique, max_depth=max_depth)
+            for edge in iter_refs(app.blocks, root, recursive=recursive, unique=unique, max_depth=max_depth)
         )
     for line in lines:
         if as_json:

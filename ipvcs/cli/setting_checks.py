@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ipvcs.errors import IpvcsError, UsageError
-from ipvcs.storage.config import SETTINGS, Config, ConfigError
+from ipvcs.storage.config import ROUTING_TYPES, SETTINGS, Config, ConfigError
 
 _WATER: Final = "Swarm.ConnMgr"
 _SWITCHES: Final = ("Swarm.Transports.Security", "Swarm.Transports.Multiplexers")
@@ -80,11 +80,31 @@ def _check_filters(_key: str, value: list[str]) -> None:
         parse_rule(text)
 
 
+def _check_bitswap_strategy(_key: str, value: str) -> None:
+    from ipvcs.node.exchange.strategy import make_strategy
+
+    make_strategy(value, lambda: 0.0)
+
+
+def _check_reprovider_strategy(_key: str, value: str) -> None:
+    from ipvcs.node.routing.reprovider import Strategy
+
+    Strategy.parse(value)
+
+
+def _check_routing_type(_key: str, value: str) -> None:
+    if value not in ROUTING_TYPES:
+        raise UsageError(f"unknown routing type '{value}'", hint=f"one of: {', '.join(ROUTING_TYPES)}")
+
+
 _ITEMS: Final[dict[str, Callable[[str, Any], None]]] = {
     "Addresses.API": _check_api_addresses,
     "Addresses.Swarm": _check_swarm_addresses,
+    "Bitswap.Strategy": _check_bitswap_strategy,
     "Bootstrap": _check_bootstrap,
     "DNS.Nameservers": _check_nameservers,
+    "Reprovider.Strategy": _check_reprovider_strategy,
+    "Routing.Type": _check_routing_type,
     "Swarm.AddrFilters": _check_filters,
     "Swarm.Allow": _check_filters,
     "Swarm.Deny": _check_filters,

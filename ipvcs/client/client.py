@@ -32,7 +32,10 @@ _SILENCE: Final = 120.0
 """Seconds without a byte. Longer than any command's own deadline, so the daemon's error comes first."""
 _PROMPT_SILENCE: Final = 15.0
 """The same for commands that wait for nobody: a daemon that takes longer is stopped or stuck."""
-_WAITING: Final = frozenset({"id", "ping", "swarm/connect", "swarm/disconnect"})
+_WAITING: Final = frozenset(
+    {"fetch", "id", "name/publish", "name/resolve", "ping", "routing/findpeer", "routing/findprovs", "routing/get",
+     "routing/provide", "routing/put", "swarm/connect", "swarm/disconnect"}
+)  # fmt: skip
 """Commands that may wait for other nodes."""
 _BUSY_PATIENCE: Final = 12.0
 """Seconds to try again when there is no room: a little more than half a request may keep it."""

@@ -1,7 +1,7 @@
 """A block: bytes with the CID that proves them.
 
-Holding a `Block` is the proof: it is made by hashing (`Block.of`) or by checking (`Block(cid, data)`), never otherwise,
-so whoever is handed one need not hash again (promise P5).
+Holding a `Block` is the proof: it is made by hashing (`Block.of`), by checking (`Block(cid, data)`) or out of another
+(`named`), never otherwise, so whoever is handed one need not hash again (promise P5).
 """
 
 from typing import Final, Protocol, Self
@@ -50,16 +50,36 @@ class Block:
         self.data = data
 
     @classmethod
-    def of(cls, data: bytes, codec: int = codecs.RAW, hash_code: int = multihash.SHA2_256, version: int = 1) -> Self:
-        """Return the block of `data`, its CID computed.
+    def of(
+        cls,
+        data: bytes,
+        codec: int = codecs.RAW,
+        hash_code: int = multihash.SHA2_256,
+        version: int = 1,
+        length: int = -1,
+    ) -> Self:
+        """Return the block of `data`, its CID computed; `length` is that of the digest, -1: the function's own.
 
         Raises:
             UnknownHashError: `hash_code` is not a function we compute.
             CidError: version 0 with anything but dag-pb and sha2-256.
         """
         block = cls.__new__(cls)
-        block.cid = Cid.make(multihash.sum_(data, hash_code), codec, version)
+        block.cid = Cid.make(multihash.sum_(data, hash_code, length), codec, version)
         block.data = data
+        return block
+
+    def named(self, cid: Cid) -> "Block":
+        """Return the same bytes under another CID with the same multihash: as another codec, or in the other version.
+
+        Raises:
+            BlockMismatchError: the multihashes differ.
+        """
+        if cid.multihash != self.cid.multihash:
+            raise BlockMismatchError(cid)
+        block = Block.__new__(Block)
+        block.cid = cid
+        block.data = self.data
         return block
 
     def __repr__(self) -> str:

@@ -55,8 +55,8 @@ class NameNotResolvedError(UnavailableError):
 
     def __init__(self, path: "Path") -> None:
         super().__init__(
-            f"cannot resolve '/ipns/{path.root}': names are looked up on the network, which is not there yet",
-            hint="use the path that starts with '/ipfs/' and the CID",
+            f"cannot resolve '/ipns/{path.root}' here: names are looked up by a node",
+            hint="`ipvcs name resolve` does, and prints the path that starts with '/ipfs/'",
         )
         self.path = path
 

@@ -16,6 +16,10 @@ from ipvcs.storage.disk import disk_errors, dump_json, locked_directory, write_a
 _TYPE_NAMES: Final = {bool: "true or false", str: "a string", int: "a whole number", list: "a list of strings"}
 
 
+ROUTING_TYPES: Final = ("auto", "dhtclient", "dhtserver", "none")
+"""The values of `Routing.Type`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A known key: its type, its default (None: not set) and what it does."""
@@ -35,6 +39,10 @@ SETTINGS: Final[dict[str, Setting]] = {
     ),
     "Addresses.Swarm": Setting(
         list, ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"], "multiaddrs that the daemon listens on for peers"
+    ),
+    "Bitswap.Server": Setting(bool, True, "send peers the blocks that they ask for; off, this node only fetches"),
+    "Bitswap.Strategy": Setting(
+        str, "always", "whom to serve: 'always' everybody, 'sigmoid' by what they gave (white paper §3.4.2)"
     ),
     "Bootstrap": Setting(list, [], "multiaddrs of the peers that the daemon joins the network by"),
     "Daemon.Autostart": Setting(
@@ -65,6 +73,21 @@ SETTINGS: Final[dict[str, Setting]] = {
     ),
     "Import.UnixFSHAMTDirectorySizeEstimation": Setting(
         str, None, "how a directory's size is estimated: links, block or disabled; unset: what the profile says"
+    ),
+    "Ipns.RecordLifetime": Setting(
+        int, 172_800, "seconds for which a name's record is valid; each publishing renews it"
+    ),
+    "Ipns.RepublishPeriod": Setting(
+        int, 14_400, "seconds between publishings of the names that this home has published"
+    ),
+    "Reprovider.Interval": Setting(int, 79_200, "seconds until what this node has is announced again; 0: never"),
+    "Reprovider.Strategy": Setting(
+        str, "roots", "what is announced: 'roots' of pins, all that is 'pinned', or 'all' blocks"
+    ),
+    "Routing.Type": Setting(
+        str,
+        "auto",
+        "'auto' and 'dhtclient' ask the public DHT and serve the LAN's, 'dhtserver' serves both, 'none' asks nobody",
     ),
     "Swarm.AddrFilters": Setting(
         list, [], "networks that are neither dialled nor listened to, as '/ip4/10.0.0.0/ipcidr/8'"

@@ -81,8 +81,8 @@ class Datastore:
             self.memos, self.memo_cids = databases["memos"], databases["memo_cids"]
             self.addresses = databases["addresses"]  # the address book: peer id -> where it was reached
             self.values = databases["values"]  # values kept for the DHT: key -> record
-            self.providers = databases["providers"]  # who said to have what: multihash + peer id -> when
-            self.provided = databases["provided"]  # what we announced: multihash -> when
+            self.providers = databases["providers"]  # who said to have what, and where they are (routing/store_service)
+            self.provided = databases["provided"]  # what we announced, and when (routing/reprovider)
             self.names = databases["names"]  # IPNS: peer id -> the best record seen, and our own
             self.ledgers = databases["ledgers"]  # Bitswap: peer id -> bytes both ways
             with self.env.begin(write=make) as txn:
@@ -127,6 +127,11 @@ class Datastore:
         value = self.counter(txn, name) + 1
         txn.put(name, value.to_bytes(8, "big"), db=self.meta)
         return value
+
+    def last_commit(self) -> int:
+        """Return the number of the last transaction that any process committed: the same number, nothing changed."""
+        number: int = self.env.info()["last_txnid"]
+        return number
 
     def sync_now(self) -> None:
         """Return when all that was committed is durable, which with `sync` it is anyway."""

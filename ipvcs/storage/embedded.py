@@ -10,6 +10,7 @@ that it does not name do not exist (docs/decisions/0002).
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from ipvcs.errors import IntegrityError
@@ -18,7 +19,7 @@ from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import Block, BlockNotFoundError
 from ipvcs.storage.datastore import Datastore
 from ipvcs.storage.disk import disk_errors
-from ipvcs.storage.index import BlockIndex, Location
+from ipvcs.storage.index import SLICE, BlockIndex, Location
 from ipvcs.storage.interface import StoreStat
 from ipvcs.storage.lease import Lease
 from ipvcs.storage.segments import SegmentDirectory
@@ -55,8 +56,8 @@ class EmbeddedBlockstore:
             raise BlockNotFoundError(cid)
         return data
 
-    def try_get(self, cid: Cid) -> bytes | None:
-        """Return the block's bytes, None when absent.
+    def try_get(self, cid: Cid, *, check: bool = True) -> bytes | None:
+        """Return the block's bytes, None when absent; with `check` off they are not hashed, whatever the settings say.
 
         Raises:
             DamagedBlockError, DamagedSegmentError, DiskError: it is there but damaged, or can't be read.
@@ -74,7 +75,7 @@ class EmbeddedBlockstore:
                     with disk_errors(self.segments.path):
                         raise
             else:
-                if self.hash_on_read and not multihash.verify(data, key):
+                if check and self.hash_on_read and not multihash.verify(data, key):
                     raise DamagedBlockError(cid, found)
                 return data
         return None
@@ -90,6 +91,19 @@ class EmbeddedBlockstore:
         if (found := self._locate(cid.multihash)) is None:
             raise BlockNotFoundError(cid)
         return found.size
+
+    def sizes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the sizes, by multihash, of those blocks that are there; see `Blockstore.sizes`."""
+        found: dict[bytes, int] = {}
+        remaining = iter(keys)
+        while some := list(islice(remaining, SLICE)):
+            with self.index.datastore.read() as txn:
+                for key in some:
+                    if key[0] == multihash.IDENTITY:
+                        found[key] = len(multihash.digest_of(key))
+                    elif (where := self.index.find(txn, key)) is not None:
+                        found[key] = where.size
+        return found
 
     @contextmanager
     def writing(self) -> Iterator[WriteSession]:

@@ -136,6 +136,15 @@ def is_tree_payload(reader: BlockReader, link: PBLink) -> bool:
     return kind == b"tree" and bool(nul) and size == b"%d" % (file.size - len(header) - 1)
 
 
+def content_of(reader: BlockReader, root: Cid) -> Cid:
+    """Return the CID of what is written for `root`: itself, or what a commit or tag leads to in the end.
+
+    Raises:
+        NotExportableError, NotAnObjectError, DecodeError, LimitError, BlockNotFoundError: as `iter_export`.
+    """
+    return _content(reader, root)[0]
+
+
 def _content(reader: BlockReader, cid: Cid) -> tuple[Cid, Object]:
     """Return what is to be written for `cid`: of commits and tags, what they lead to in the end."""
     for _ in range(_MAX_NESTED_OBJECTS):

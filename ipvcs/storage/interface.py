@@ -44,14 +44,20 @@ class Blockstore(Protocol):
     def get(self, cid: Cid) -> bytes:
         """Return the block's bytes. Raises BlockNotFoundError."""
 
-    def try_get(self, cid: Cid) -> bytes | None:
-        """Return the block's bytes, None when absent."""
+    def try_get(self, cid: Cid, *, check: bool = True) -> bytes | None:
+        """Return the block's bytes, None when absent.
+
+        `check` off is for those who hand them to somebody who checks them anyway: they may be damaged.
+        """
 
     def has(self, cid: Cid) -> bool:
         """Tell whether the block is stored, flushed."""
 
     def size(self, cid: Cid) -> int:
         """Return the block's size in bytes without reading it. Raises BlockNotFoundError."""
+
+    def sizes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the sizes in bytes, by multihash, of those blocks with multihashes `keys` that are there."""
 
     def writing(self) -> AbstractContextManager[BlockWriting]:
         """Open a writer's session. It is flushed when the block ends, unless by an error: then what was not flushed

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from ipvcs.multiformats import multihash
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import Block, BlockNotFoundError
 from ipvcs.storage.interface import StoreStat
@@ -20,7 +21,7 @@ class MemoryBlockstore:
             raise BlockNotFoundError(cid)
         return data
 
-    def try_get(self, cid: Cid) -> bytes | None:
+    def try_get(self, cid: Cid, *, check: bool = True) -> bytes | None:
         """Return the block's bytes, None when absent."""
         if cid.is_identity:
             return cid.digest
@@ -34,6 +35,16 @@ class MemoryBlockstore:
     def size(self, cid: Cid) -> int:
         """Return the block's size in bytes. Raises BlockNotFoundError."""
         return len(self.get(cid))
+
+    def sizes(self, keys: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the sizes, by multihash, of those blocks that are there."""
+        found: dict[bytes, int] = {}
+        for key in keys:
+            if key[0] == multihash.IDENTITY:
+                found[key] = len(multihash.digest_of(key))
+            elif (entry := self._blocks.get(key)) is not None:
+                found[key] = len(entry[1])
+        return found
 
     @contextmanager
     def writing(self) -> Iterator["MemoryWriting"]:

@@ -57,6 +57,16 @@ class BlockstoreContract:
                 ask(ABSENT)
             assert caught.value.cid == ABSENT
 
+    def test_sizes_are_those_of_the_blocks_that_are_there(self, store: Blockstore) -> None:
+        blocks = some_blocks(2500)
+        store.put_many([*blocks, EMPTY])
+
+        found = store.sizes(
+            each.multihash for each in (ABSENT, EMPTY.cid, INLINE.cid, *(block.cid for block in blocks))
+        )
+
+        assert found == {block.cid.multihash: len(block.data) for block in (*blocks, EMPTY, INLINE)}
+
     def test_identity_cids_are_always_there_and_never_stored(self, store: Blockstore) -> None:
         store.put_many([INLINE])
         with store.writing() as session:

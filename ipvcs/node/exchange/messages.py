@@ -21,7 +21,16 @@ from ipvcs.errors import DecodeError
 from ipvcs.multiformats import varint
 from ipvcs.multiformats.cid import Cid
 from ipvcs.node.network.interface import Buffer
-from ipvcs.objects.protobuf import BYTES, VARINT, ProtobufError, decode_varint, encode_varint, iter_fields
+from ipvcs.objects.protobuf import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    VARINT,
+    ProtobufError,
+    decode_varint,
+    encode_varint,
+    iter_fields,
+)
 
 BITSWAP_120: Final = "/ipfs/bitswap/1.2.0"
 BITSWAP_110: Final = "/ipfs/bitswap/1.1.0"
@@ -35,8 +44,10 @@ MAX_MESSAGE: Final = 4 * 1024 * 1024
 """Bytes of an encoded message without its length; Go's and JavaScript's bound, too."""
 MAX_CID: Final = 168
 """Bytes of a CID in a wantlist. Go ignores longer ones."""
-MAX_ENTRIES: Final = 65536
-"""Wantlist entries or presences in one message that are read: 4 MiB hold some 90,000."""
+MAX_ENTRIES: Final = 16_384
+"""Wantlist entries, presences and blocks in one message that are read: sixteen times what peers keep of a wantlist."""
+_MAX_FIELDS: Final = 8 * MAX_ENTRIES
+"""Protobuf fields of all levels, readable or not: 4 MiB of empty ones would take seconds."""
 _BLOCK_OVERHEAD: Final = 32
 """Bytes that frame a block in a message, at most, beside its CID's prefix."""
 _PIECE: Final = 16 * 1024
@@ -186,109 +197,123 @@ def decode(data: bytes | memoryview) -> Message:
     a newer kind of CID is no reason to lose the rest of its message (Go resets the stream instead).
 
     Raises:
-        BitswapError: not a message, or more than `MAX_ENTRIES` entries.
+        BitswapError: not a message, more than `MAX_ENTRIES` entries, or more fields than that many can have.
     """
-    view = memoryview(data)
-    wants: list[WantEntry] = []
-    blocks: list[ReceivedBlock] = []
-    presences: tuple[list[Cid], list[Cid]] = ([], [])
-    full = False
-    pending = 0
-    try:
-        for number, value in _fields(view):
+    return _Decoder(memoryview(data)).decode()
+
+
+class _Decoder:
+    """One message being read, and how many fields it may still have."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._fields_left = _MAX_FIELDS
+        self._wants: list[WantEntry] = []
+        self._blocks: list[ReceivedBlock] = []
+        self._presences: tuple[list[Cid], list[Cid]] = ([], [])
+
+    def decode(self) -> Message:
+        full = False
+        pending = 0
+        try:
+            for number, value in self._views(self._view):
+                if number == 1 and isinstance(value, memoryview):
+                    full = self._read_wantlist(bytes(value)) or full
+                elif number == 2 and isinstance(value, memoryview):
+                    self._blocks.append(ReceivedBlock(_V0_PREFIX, value))
+                elif number == 3 and isinstance(value, memoryview):
+                    self._blocks.append(self._read_block(value))
+                elif number == 4 and isinstance(value, memoryview):
+                    self._read_presence(bytes(value))
+                elif number == 5 and isinstance(value, int):
+                    pending = value & 0xFFFFFFFF
+        except ProtobufError as exc:
+            raise BitswapError(f"not a Bitswap message: {exc}") from exc
+        if len(self._wants) + len(self._blocks) + sum(map(len, self._presences)) > MAX_ENTRIES:
+            raise BitswapError(f"message has more than {MAX_ENTRIES} entries")
+        return Message(
+            self._wants, full, self._blocks, *self._presences, pending_bytes=pending if pending < 1 << 31 else 0
+        )
+
+    def _count(self) -> None:
+        self._fields_left -= 1
+        if self._fields_left < 0:
+            raise BitswapError(f"message has more than {_MAX_FIELDS} fields")
+
+    def _views(self, view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+        """Yield (number, value) of fields of the types VARINT and BYTES, the latter as views; skip fixed ones."""
+        position, end = 0, len(view)
+        while position < end:
+            self._count()
+            key, position = decode_varint(view, position)  # type: ignore[arg-type]  # a view is indexed like bytes
+            wire_type = key & 7
+            if wire_type == BYTES:
+                size, position = decode_varint(view, position)  # type: ignore[arg-type]
+                if size > end - position:
+                    raise ProtobufError(f"field {key >> 3} is cut short")
+                yield key >> 3, view[position : position + size]
+                position += size
+            elif wire_type == VARINT:
+                value, position = decode_varint(view, position)  # type: ignore[arg-type]
+                yield key >> 3, value
+            elif wire_type in (FIXED32, FIXED64):
+                position += 8 if wire_type == FIXED64 else 4
+                if position > end:
+                    raise ProtobufError(f"field {key >> 3} is cut short")
+            else:
+                raise ProtobufError(f"field {key >> 3} has unsupported wire type {wire_type}")
+
+    def _read_wantlist(self, data: bytes) -> bool:
+        full = False
+        for number, wire_type, value in iter_fields(data):
+            self._count()
+            if (number, wire_type) == (1, BYTES) and isinstance(value, bytes):
+                if (entry := self._read_entry(value)) is not None:
+                    self._wants.append(entry)
+            elif (number, wire_type) == (2, VARINT):
+                full = bool(value)
+        return full
+
+    def _read_entry(self, data: bytes) -> WantEntry | None:
+        cid: Cid | None = None
+        priority, cancel, kind, send_dont_have = 0, False, 0, False
+        for number, wire_type, value in iter_fields(data):
+            self._count()
+            if number == 1 and wire_type == BYTES and isinstance(value, bytes):
+                cid = _read_cid(value)
+            elif wire_type == VARINT and isinstance(value, int):
+                if number == 2:
+                    priority = _signed(value)
+                elif number == 3:
+                    cancel = bool(value)
+                elif number == 4:
+                    kind = value
+                elif number == 5:
+                    send_dont_have = bool(value)
+        if cid is None or kind not in (WantType.BLOCK, WantType.HAVE):
+            return None
+        return WantEntry(cid, WantType(kind), priority, cancel, send_dont_have)
+
+    def _read_block(self, view: memoryview) -> ReceivedBlock:
+        prefix, data = b"", view[:0]
+        for number, value in self._views(view):
             if number == 1 and isinstance(value, memoryview):
-                full = _read_wantlist(bytes(value), wants) or full
+                prefix = bytes(value)
             elif number == 2 and isinstance(value, memoryview):
-                blocks.append(ReceivedBlock(_V0_PREFIX, value))
-            elif number == 3 and isinstance(value, memoryview):
-                blocks.append(_read_block(value))
-            elif number == 4 and isinstance(value, memoryview):
-                _read_presence(bytes(value), presences)
-            elif number == 5 and isinstance(value, int):
-                pending = value & 0xFFFFFFFF
-            if max(len(wants), len(presences[0]), len(presences[1]), len(blocks)) > MAX_ENTRIES:
-                raise BitswapError(f"message has more than {MAX_ENTRIES} entries")
-    except ProtobufError as exc:
-        raise BitswapError(f"not a Bitswap message: {exc}") from exc
-    return Message(wants, full, blocks, *presences, pending_bytes=pending if pending < 1 << 31 else 0)
+                data = value
+        return ReceivedBlock(prefix, data)
 
-
-def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of fields with wire types VARINT and BYTES, the latter as views; skip fixed ones."""
-    position, end = 0, len(view)
-    while position < end:
-        key, position = decode_varint(view, position)  # type: ignore[arg-type]  # a view is indexed like bytes
-        wire_type = key & 7
-        if wire_type == BYTES:
-            size, position = decode_varint(view, position)  # type: ignore[arg-type]
-            if size > end - position:
-                raise ProtobufError(f"field {key >> 3} is cut short")
-            yield key >> 3, view[position : position + size]
-            position += size
-        elif wire_type == VARINT:
-            value, position = decode_varint(view, position)  # type: ignore[arg-type]
-            yield key >> 3, value
-        elif wire_type in (1, 5):
-            position += 8 if wire_type == 1 else 4
-            if position > end:
-                raise ProtobufError(f"field {key >> 3} is cut short")
-        else:
-            raise ProtobufError(f"field {key >> 3} has unsupported wire type {wire_type}")
-
-
-def _read_wantlist(data: bytes, wants: list[WantEntry]) -> bool:
-    full = False
-    for number, wire_type, value in iter_fields(data):
-        if (number, wire_type) == (1, BYTES) and isinstance(value, bytes):
-            if (entry := _read_entry(value)) is not None:
-                wants.append(entry)
-            if len(wants) > MAX_ENTRIES:
-                raise BitswapError(f"wantlist has more than {MAX_ENTRIES} entries")
-        elif (number, wire_type) == (2, VARINT):
-            full = bool(value)
-    return full
-
-
-def _read_entry(data: bytes) -> WantEntry | None:
-    cid: Cid | None = None
-    priority, cancel, kind, send_dont_have = 0, False, 0, False
-    for number, wire_type, value in iter_fields(data):
-        if number == 1 and wire_type == BYTES and isinstance(value, bytes):
-            cid = _read_cid(value)
-        elif wire_type == VARINT and isinstance(value, int):
-            if number == 2:
-                priority = _signed(value)
-            elif number == 3:
-                cancel = bool(value)
-            elif number == 4:
+    def _read_presence(self, data: bytes) -> None:
+        cid: Cid | None = None
+        kind = 0
+        for number, wire_type, value in iter_fields(data):
+            self._count()
+            if (number, wire_type) == (1, BYTES) and isinstance(value, bytes):
+                cid = _read_cid(value)
+            elif (number, wire_type) == (2, VARINT) and isinstance(value, int):
                 kind = value
-            elif number == 5:
-                send_dont_have = bool(value)
-    if cid is None or kind not in (WantType.BLOCK, WantType.HAVE):
-        return None
-    return WantEntry(cid, WantType(kind), priority, cancel, send_dont_have)
-
-
-def _read_block(view: memoryview) -> ReceivedBlock:
-    prefix, data = b"", view[:0]
-    for number, value in _fields(view):
-        if number == 1 and isinstance(value, memoryview):
-            prefix = bytes(value)
-        elif number == 2 and isinstance(value, memoryview):
-            data = value
-    return ReceivedBlock(prefix, data)
-
-
-def _read_presence(data: bytes, presences: tuple[list[Cid], list[Cid]]) -> None:
-    cid: Cid | None = None
-    kind = 0
-    for number, wire_type, value in iter_fields(data):
-        if (number, wire_type) == (1, BYTES) and isinstance(value, bytes):
-            cid = _read_cid(value)
-        elif (number, wire_type) == (2, VARINT) and isinstance(value, int):
-            kind = value
-    if cid is not None and kind in (0, 1):
-        presences[kind].append(cid)
+        if cid is not None and kind in (0, 1):
+            self._presences[kind].append(cid)
 
 
 def _read_cid(raw: bytes) -> Cid | None:

@@ -8,6 +8,7 @@ registries, RFC 6890, as of 2024.
 
 from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, TypeAlias
 
@@ -107,6 +108,7 @@ def scope_of_ip(ip: IpAddress) -> Scope:
     return Scope.PUBLIC
 
 
+@lru_cache(maxsize=4096)  # routing asks it of the same addresses again and again
 def scope_of(addr: Multiaddr) -> Scope:
     """Return from where `addr` can be reached, by the IP address in front. A relay's address has the relay's scope."""
     ip = ip_of(addr)

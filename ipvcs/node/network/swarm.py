@@ -292,6 +292,10 @@ class Swarm(AsyncContextManagerMixin, Host):
                 _log.debug("serving %s to %s ended: %s", stream.protocol, peer, _describe(exc))
             else:
                 _log.exception("serving %s to %s failed", stream.protocol, peer)
+        except BaseExceptionGroup as group:  # a handler with tasks of its own, cancelled while a peer's fault came
+            _expected, rest = group.split(lambda exc: isinstance(exc, Exception) and _is_expected(exc))
+            if rest is not None:
+                raise rest from None
         finally:
             if not served:
                 stream.reset()

@@ -9,6 +9,7 @@ Spec: https://github.com/libp2p/specs/blob/master/tls/tls.md, "Peer Authenticati
 """
 
 import hashlib
+import warnings
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
@@ -17,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from ipvcs.errors import DecodeError, IntegrityError
@@ -57,6 +59,17 @@ class CertificateError(HandshakeError):
         super().__init__(f"the peer's TLS certificate is not valid: {reason}")
 
 
+_MALFORMED: Final = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    CryptographyDeprecationWarning,
+    UnsupportedAlgorithm,
+)
+"""All that the library has to say of bytes that are no sound certificate."""
+
+
 def make_certificate(private_key: PrivateKey, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     """Return the certificate of `key`, made for this process, that proves the id of `private_key`."""
     public = key.public_key()
@@ -88,10 +101,13 @@ def verify_certificate(der: bytes, now: datetime) -> PublicKey:
     if len(der) > MAX_CERTIFICATE:
         raise CertificateError(f"{len(der)} bytes are over {MAX_CERTIFICATE}")
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        with warnings.catch_warnings():
+            # What the library takes with a warning, as a serial number of 0, it will refuse one day: we do so now.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(der)
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         extensions = certificate.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm) as exc:
+    except _MALFORMED as exc:
         raise CertificateError(f"it is malformed: {exc}") from exc
     if not not_before <= now <= not_after:
         raise CertificateError(f"it is valid from {not_before:%Y-%m-%d %H:%M} to {not_after:%Y-%m-%d %H:%M} only")

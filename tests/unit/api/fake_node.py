@@ -4,21 +4,33 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.identity.keys import PrivateKey, PublicKey, generate_key
+from ipvcs.node.exchange.fetch import FetchProgress, OnProgress
+from ipvcs.node.identity.keys import PrivateKey, PublicKey
 from ipvcs.node.network.errors import DialError
 from ipvcs.node.network.interface import Admission, Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
 from ipvcs.node.network.peer_facts import PeerFacts
 from ipvcs.node.network.ping import PingResult
+from ipvcs.node.routing.dht_stats import DhtStats
+from ipvcs.node.routing.provider_service import ProvideStats
 from ipvcs.storage.config import Config
 
-OUR_KEY = generate_key()
-PEER_KEY = generate_key()
+
+def key_of(number: int) -> PrivateKey:
+    """Return the same key each time: test ids have names in them, and all workers must collect the same."""
+    return PrivateKey(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32))
+
+
+OUR_KEY = key_of(1)
+PEER_KEY = key_of(2)
 PEER = PEER_KEY.peer_id
-OTHER = generate_key().peer_id
+OTHER = key_of(3).peer_id
 FACTS = PeerFacts(
     protocol_version="ipfs/0.1.0",
     agent_version="kubo/0.39.0/\x1b[31m",
@@ -141,6 +153,10 @@ class FakeNode:
     ping: FakePing = field(default_factory=FakePing)
     known: dict[PeerId, Sequence[Multiaddr]] = field(default_factory=dict)
     shutdowns: int = 0
+    routing: Any = None
+    bitswap: Any = None
+    names: Any = None
+    """What only some commands need: their tests bring it."""
 
     def __post_init__(self) -> None:
         self.swarm = FakeSwarm(self.peer_id)
@@ -152,6 +168,20 @@ class FakeNode:
 
     def known_addresses(self, peer_id: PeerId | None = None) -> Mapping[PeerId, Sequence[Multiaddr]]:
         return {each: addrs for each, addrs in self.known.items() if peer_id in (None, each)}
+
+    def dht_stats(self) -> Sequence[DhtStats]:
+        raise NotImplementedError
+
+    def provide_stats(self) -> Mapping[str, ProvideStats]:
+        raise NotImplementedError
+
+    def has_block(self, cid: Cid) -> bool:
+        raise NotImplementedError
+
+    async def fetch(
+        self, roots: Sequence[Cid], *, recursive: bool, timeout: float, on_progress: OnProgress
+    ) -> FetchProgress:
+        raise NotImplementedError
 
     def request_shutdown(self) -> None:
         self.shutdowns += 1

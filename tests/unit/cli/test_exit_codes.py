@@ -30,6 +30,10 @@ MALFORMED = {
         for command in ("swarm connect", "swarm disconnect", "bootstrap add", "bootstrap rm", "ping", "id")
         for address in ("/foo/bar", BARE, "/ip4/300.1.1.1/tcp/1")
     ] + [f"swarm connect {ID}", f"bootstrap add {BAD}"],
+    "an argument of the DHT, Bitswap or names": [
+        f"routing findpeer {BAD}", f"routing findprovs {BAD}", f"routing provide {BAD}", f"routing get /ipns/{BAD}",
+        f"bitswap ledger {BAD}", f"bitswap wantlist -p {BAD}", f"name inspect --verify {BAD} {FILE}",
+    ],
     "a NodeId": [f"ping {BAD}", f"id {BAD}", f"ping {ABSENT}", f"swarm connect /p2p/{BAD}"],
     "the name of a key": ["key gen ''", "key rename self ''"],
     "a number": [

@@ -27,6 +27,10 @@ BAD = [
     ("Swarm.ConnMgr.LowWater", 900, "not below"),
     ("Swarm.ConnMgr.HighWater", 600, "not below"),
     ("Swarm.Transports.Security.TLS", -1, "negative"),
+    ("Bitswap.Strategy", "nope", "nope"),
+    ("Ipns.RecordLifetime", -1, "negative"),
+    ("Reprovider.Strategy", "nope", "unknown strategy 'nope'"),
+    ("Routing.Type", "nope", "unknown routing type 'nope'"),
     ("Import.Profile", "nope", "unknown profile"),
     ("Import.CidVersion", 7, "unknown CID version 7"),
     ("Import.UnixFSChunker", "size-0", "bad chunker"),
@@ -53,6 +57,9 @@ def test_a_value_that_cannot_work_is_refused_and_nothing_changes(
 
 
 GOOD = [
+    ("Bitswap.Strategy", "sigmoid"),
+    ("Reprovider.Strategy", "all"),
+    ("Routing.Type", "none"),
     ("Addresses.Swarm", []),
     ("Addresses.Swarm", ["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"]),
     ("Addresses.API", ["/ip4/127.0.0.1/tcp/5001", "/ip6/::1/tcp/0"]),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import anyio
 import pytest
 
 from ipvcs.node.identity.keys import generate_key
@@ -475,7 +476,7 @@ async def test_a_dialler_refuses_a_signature_by_another_key() -> None:
 
 
 async def check_dial_fails(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
-    """Dial a listener that answers by `answer`; it must fail, at once."""
+    """Dial a listener that answers by `answer`; it must fail for what it says, and not wait for a deadline."""
     from ipvcs.multiformats.multiaddr import Multiaddr
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -487,7 +488,5 @@ async def check_dial_fails(answer: Callable[[asyncio.StreamReader, asyncio.Strea
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with TcpHost() as client, server:
-        began = time.monotonic()
-        with pytest.raises((DialError, HandshakeError)):
+        with anyio.fail_after(60), pytest.raises((DialError, HandshakeError)):  # `dial` has no deadline of its own
             await client.transport.dial(Multiaddr.parse(f"/ip4/127.0.0.1/tcp/{port}"), None, client)
-        assert time.monotonic() - began < 5

@@ -1,0 +1,448 @@
+"""The Bitswap service: messages in, messages out, and the sessions and the engine between them.
+
+    streams of peers ─► MessageReader ─► decode ─┬─ wants ──► Engine ──► Answering ─► a stream to the peer
+                                                 ├─ blocks ─► verify, store (thread) ─► sessions ─► fetches
+                                                 └─ presences ──────────────────────► sessions
+    sessions ─► wantlists ─► Telling ─► a stream to the peer
+
+One task reads each inbound stream and one works on its messages, so that a message is verified while the next arrives.
+A peer that sends a block that it was never asked for has made it up, or answers with something else than was asked for:
+its connections end and it is not asked again for an hour.
+
+Spec: https://specs.ipfs.tech/bitswap-protocol/
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+import anyio
+from anyio import AsyncContextManagerMixin
+from anyio.abc import ObjectReceiveStream, TaskGroup
+
+from ipvcs.errors import IntegrityError, IpvcsError, LimitError, UnavailableError
+from ipvcs.multiformats.cid import Cid
+from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.exchange.answering import Answering
+from ipvcs.node.exchange.engine import Engine
+from ipvcs.node.exchange.fetch_session import BlockSession, Providers
+from ipvcs.node.exchange.ledger import Ledger, Ledgers
+from ipvcs.node.exchange.local_blocks import Arrival, LocalBlocks, identify
+from ipvcs.node.exchange.message_reader import MessageBudget, MessageReader
+from ipvcs.node.exchange.messages import (
+    BITSWAP_120,
+    PROTOCOLS,
+    Message,
+    ReceivedBlock,
+    decode,
+    encode_wants,
+)
+from ipvcs.node.exchange.peer import ExchangePeer
+from ipvcs.node.exchange.stat import BitswapStat
+from ipvcs.node.exchange.wantlist import PeerWantlist
+from ipvcs.node.network.delimited import encode_delimited
+from ipvcs.node.network.errors import ProtocolNotSupportedError
+from ipvcs.node.network.interface import Connection, Host, Stream
+from ipvcs.storage.interface import BlockWriting
+
+MAX_INBOUND: Final = 16
+"""Streams of one peer that are served at once: go-bitswap opens one a message, a few at a time."""
+TICK: Final = 0.25
+"""Seconds between looks at what only time changes: silent peers, and blocks that other processes stored."""
+REFUSED_FOR: Final = 3600.0
+"""Seconds for which a peer that sent a wrong block is not dealt with."""
+MAX_REFUSED: Final = 10_000
+TELL_ATTEMPTS: Final = 3
+"""Streams that are tried to tell a peer what we want of it."""
+_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, UnavailableError, LimitError)
+
+_log = logging.getLogger(__name__)
+
+
+class WrongBlockError(IntegrityError):
+    """A peer sent a block that it was not asked for."""
+
+    def __init__(self, peer_id: PeerId, cid: Cid | None) -> None:
+        what = f"block '{cid}'" if cid is not None else "blocks"
+        super().__init__(f"peer '{peer_id}' sent {what} without having been asked")
+        self.peer_id = peer_id
+
+
+class BitswapService(AsyncContextManagerMixin):
+    """Fetches and serves blocks within its `async with` block. See `Exchange`."""
+
+    def __init__(
+        self,
+        host: Host,
+        local: LocalBlocks,
+        ledgers: Ledgers,
+        engine: Engine,
+        providers: Providers,
+        *,
+        wall: Callable[[], float],
+        last_commit: Callable[[], int],
+        serve: bool = True,
+    ) -> None:
+        """Put the service together; it works from `async with` on.
+
+        Args:
+            host: the network.
+            local: the home's store.
+            ledgers: what went to and fro; the engine has the same.
+            engine: whom to serve what.
+            providers: finds and connects providers.
+            wall: seconds since 1970, for the ledgers.
+            last_commit: the number of the store's last transaction, of whatever process: when it has changed, blocks
+                that peers wait for may have come.
+            serve: whether peers are sent blocks; else they are told that we have none.
+        """
+        self._host = host
+        self._local = local
+        self._ledgers = ledgers
+        self._engine = engine
+        self._providers = providers
+        self._wall = wall
+        self._last_commit = last_commit
+        self._serves = serve
+        self._peers: dict[PeerId, ExchangePeer] = {}
+        self._refused: OrderedDict[PeerId, float] = OrderedDict()
+        self._sessions: dict[int, BlockSession] = {}
+        self._next_session = 1
+        self._wanted: dict[bytes, dict[BlockSession, Cid]] = {}
+        """By multihash, who waits for a block, and under which CID. Threads look into it."""
+        self._touched: dict[PeerId, ExchangePeer] = {}
+        """Whose wantlists may have changed."""
+        self._budget = MessageBudget()
+        self._tasks: TaskGroup | None = None
+        self._answering = Answering(engine, local, self._peers, wall)
+        self._messages = self._blocks = self._bytes = self._duplicates = self._duplicate_bytes = 0
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
+        async with anyio.create_task_group() as tasks:
+            self._tasks = self._answering.tasks = tasks
+            for protocol in PROTOCOLS:
+                self._host.handle(protocol, self._serve)
+            self._host.subscribe(self)
+            tasks.start_soon(self._tick)
+            try:
+                yield self
+            finally:
+                for protocol in PROTOCOLS:
+                    self._host.unhandle(protocol)
+                self._tasks = self._answering.tasks = None
+                tasks.cancel_scope.cancel()
+
+    # ---- Exchange ----
+
+    @asynccontextmanager
+    async def session(self, root: Cid, writer: BlockWriting) -> AsyncGenerator[BlockSession]:
+        """Open a session. See `Exchange.session`."""
+        number = self._next_session
+        self._next_session += 1
+        session = BlockSession(number, root, writer, self)
+        self._sessions[number] = session
+        now = anyio.current_time()
+        for peer_id in self._candidates():
+            session.strategy.connected(peer_id, now)
+        if (tasks := self._tasks) is not None:
+            session.start_search = lambda cid: tasks.start_soon(self._providers.search, session, cid)
+        try:
+            yield session
+        finally:
+            session.close()
+            del self._sessions[number]
+            self._tell_touched()
+
+    def _candidates(self) -> list[PeerId]:
+        """Return whom a session may ask: those that have given us most lately first."""
+        peers = [peer.peer_id for peer in self._peers.values() if peer.speaks_bitswap]
+        return sorted(peers, key=lambda peer_id: -self._ledgers.get(peer_id).bytes_received)
+
+    # ---- for sessions ----
+
+    def wantlist_of(self, peer_id: PeerId) -> PeerWantlist:
+        """Return the wantlist of a connected peer, which may change now."""
+        peer = self._peers[peer_id]
+        self._touched[peer_id] = peer
+        return peer.wantlist
+
+    def wants(self, session: BlockSession, cid: Cid) -> None:
+        """`session` waits for `cid`."""
+        self._wanted.setdefault(cid.multihash, {})[session] = cid
+
+    def unwants(self, session: BlockSession, cid: Cid) -> None:
+        """It does not any more."""
+        key = cid.multihash
+        if (holders := self._wanted.get(key)) is not None:
+            holders.pop(session, None)
+            if not holders:
+                del self._wanted[key]
+
+    def pump(self, sessions: Iterable[BlockSession]) -> None:
+        """Let `sessions` ask for what they want, and tell peers."""
+        now = anyio.current_time()
+        for session in sessions:
+            session.strategy.pump(now)
+            session.maybe_search(now)
+        self._tell_touched()
+
+    # ---- for people ----
+
+    def stat(self) -> BitswapStat:
+        """Return what went to and fro since the start."""
+        return BitswapStat(
+            wantlist=tuple(self.wantlist()),
+            peers=tuple(sorted(self._peers)),
+            blocks_received=self._blocks,
+            data_received=self._bytes,
+            dup_blocks_received=self._duplicates,
+            dup_data_received=self._duplicate_bytes,
+            blocks_sent=self._answering.blocks,
+            data_sent=self._answering.bytes,
+            messages_received=self._messages,
+            messages_sent=self._answering.messages,
+        )
+
+    def ledger(self, peer_id: PeerId) -> Ledger:
+        """Return what went to and fro between `peer_id` and us."""
+        return self._ledgers.get(peer_id)
+
+    def wantlist(self, peer_id: PeerId | None = None) -> Sequence[Cid]:
+        """Return what we want, or what `peer_id` wants of us."""
+        if peer_id is not None:
+            return [entry.cid for entry in self._engine.wants_of(peer_id)]
+        return list(dict.fromkeys(cid for holders in self._wanted.values() for cid in holders.values()))
+
+    # ---- Notifiee ----
+
+    def connected(self, connection: Connection) -> None:
+        """A peer can be asked, unless it is known for wrong blocks."""
+        peer_id = connection.remote_peer
+        if self._is_refused(peer_id):
+            if self._tasks is not None:
+                self._tasks.start_soon(connection.aclose)
+            return
+        if peer_id in self._peers:
+            return
+        self._peers[peer_id] = ExchangePeer(self._host, peer_id)
+        self._engine.connected(peer_id)
+        now = anyio.current_time()
+        for session in self._sessions.values():
+            session.strategy.connected(peer_id, now)
+        if self._sessions and self._tasks is not None:
+            self.pump(self._sessions.values())
+
+    def disconnected(self, connection: Connection) -> None:
+        """When it was the last connection, the peer and we forget what was wanted."""
+        if not self._host.connections(connection.remote_peer):
+            self._forget(connection.remote_peer)
+
+    def _forget(self, peer_id: PeerId) -> None:
+        if self._peers.pop(peer_id, None) is None:
+            return
+        self._touched.pop(peer_id, None)
+        self._engine.disconnected(peer_id)
+        self._without(peer_id)
+
+    def _without(self, peer_id: PeerId) -> None:
+        """Let sessions ask others than `peer_id`."""
+        for session in self._sessions.values():
+            session.strategy.disconnected(peer_id)
+        if self._sessions and self._tasks is not None:
+            self.pump(self._sessions.values())
+
+    def _is_refused(self, peer_id: PeerId) -> bool:
+        until = self._refused.get(peer_id)
+        if until is not None and until <= anyio.current_time():
+            del self._refused[peer_id]
+            return False
+        return until is not None
+
+    async def _refuse(self, peer_id: PeerId, reason: IpvcsError) -> None:
+        _log.warning("ending the connection to a peer for %d s: %s", REFUSED_FOR, reason)
+        self._refused[peer_id] = anyio.current_time() + REFUSED_FOR
+        if len(self._refused) > MAX_REFUSED:
+            self._refused.popitem(last=False)
+        self._forget(peer_id)
+        for connection in self._host.connections(peer_id):
+            await connection.aclose()
+
+    # ---- receiving ----
+
+    async def _serve(self, stream: Stream) -> None:
+        peer_id = stream.connection.remote_peer
+        peer = self._peers.get(peer_id)
+        if peer is None or peer.inbound >= MAX_INBOUND:
+            stream.reset()
+            return
+        reader = MessageReader(
+            stream,
+            self._budget,
+            is_asked=lambda: peer.was_asked_anything,
+            on_bytes=lambda: self._on_bytes(peer_id),
+        )
+        peer.inbound += 1
+        try:
+            async with anyio.create_task_group() as tasks:
+                put, take = anyio.create_memory_object_stream[bytes](1)
+                tasks.start_soon(self._work_on, peer, take)
+                with put:
+                    while True:
+                        try:
+                            message = await reader.receive()
+                        except anyio.EndOfStream:
+                            break
+                        await put.send(message)
+        except* WrongBlockError as group:
+            error = group.exceptions[0]
+            assert isinstance(error, WrongBlockError)
+            await self._refuse(peer_id, error)
+            stream.reset()
+        finally:
+            peer.inbound -= 1
+
+    def _on_bytes(self, peer_id: PeerId) -> None:
+        now = anyio.current_time()
+        for session in self._sessions.values():
+            session.strategy.active(peer_id, now)
+
+    async def _work_on(self, peer: ExchangePeer, messages: ObjectReceiveStream[bytes]) -> None:
+        async with messages:
+            async for data in messages:
+                self._messages += 1
+                message = decode(data)
+                if message.wants or message.full:
+                    await self._take_wants(peer, message)
+                if message.blocks:
+                    await self._take_blocks(peer, message.blocks)
+                if message.haves or message.dont_haves:
+                    self._take_presences(peer, message)
+
+    async def _take_wants(self, peer: ExchangePeer, message: Message) -> None:
+        wanted = [entry.cid for entry in message.wants if not entry.cancel]
+        sizes = await self._local.sizes(wanted) if self._serves else {}
+        self._engine.receive_wants(peer.peer_id, message.wants, full=message.full, sizes=sizes, now=self._wall())
+        self._answering.start()
+
+    async def _take_blocks(self, peer: ExchangePeer, received: Sequence[ReceivedBlock]) -> None:
+        if not peer.was_asked_anything:
+            raise WrongBlockError(peer.peer_id, None)
+
+        def verify_and_store() -> tuple[list[tuple[BlockSession, Arrival]], int, int]:
+            arrivals: list[tuple[BlockSession, Arrival]] = []
+            duplicates = duplicate_bytes = 0
+            for block in identify(received):
+                key = block.cid.multihash
+                holders = dict(self._wanted.get(key, ()))
+                if not holders:
+                    if not peer.was_asked(key):
+                        raise WrongBlockError(peer.peer_id, block.cid)
+                    duplicates += 1
+                    duplicate_bytes += len(block.data)
+                for session, cid in holders.items():
+                    named = block if cid == block.cid else block.named(cid)
+                    arrivals.append((session, session.take(named)))
+            return arrivals, duplicates, duplicate_bytes
+
+        arrivals, duplicates, duplicate_bytes = await self._local.run(verify_and_store)
+        now = anyio.current_time()
+        changed: dict[BlockSession, None] = {}
+        counted: dict[bytes, int] = {}
+        for session, arrival in arrivals:
+            if peer.peer_id in self._peers:
+                self._touched[peer.peer_id] = peer
+                peer.wantlist.fulfilled(arrival.cid)
+            if session.arrived(peer.peer_id, arrival, now):
+                counted[arrival.cid.multihash] = arrival.size
+                changed[session] = None
+            elif arrival.cid.multihash not in counted:
+                duplicates += 1
+                duplicate_bytes += arrival.size
+        size = sum(counted.values())
+        self._blocks += len(counted) + duplicates
+        self._bytes += size + duplicate_bytes
+        self._duplicates += duplicates
+        self._duplicate_bytes += duplicate_bytes
+        if counted:
+            self._ledgers.received(peer.peer_id, size, self._wall(), blocks=len(counted))
+        self.pump(changed)
+
+    def _take_presences(self, peer: ExchangePeer, message: Message) -> None:
+        now = anyio.current_time()
+        changed: dict[BlockSession, None] = {}
+        for cids, is_there in ((message.haves, True), (message.dont_haves, False)):
+            for cid in cids:
+                for session, wanted in self._wanted.get(cid.multihash, {}).items():
+                    if is_there:
+                        session.strategy.have(peer.peer_id, wanted, now)
+                    else:
+                        session.strategy.dont_have(peer.peer_id, wanted, now)
+                    changed[session] = None
+        self.pump(changed)
+
+    # ---- telling peers what we want ----
+
+    def _tell_touched(self) -> None:
+        touched, self._touched = self._touched, {}
+        for peer in touched.values():
+            if peer.wantlist.has_changes and not peer.is_telling and self._tasks is not None:
+                peer.is_telling = True
+                self._tasks.start_soon(self._tell, peer)
+
+    async def _tell(self, peer: ExchangePeer) -> None:
+        """Send wantlists to `peer` until it knows what we want. One task a peer."""
+        attempts = 0
+        try:
+            while peer.wantlist.has_changes and self._peers.get(peer.peer_id) is peer:
+                try:
+                    await self._tell_once(peer)
+                    attempts = 0
+                except ProtocolNotSupportedError:
+                    peer.speaks_bitswap = False
+                    self._without(peer.peer_id)
+                    return
+                except _GONE as exc:
+                    attempts += 1
+                    if attempts == TELL_ATTEMPTS:
+                        _log.debug("cannot tell %s what we want: %s", peer.peer_id, exc)
+                        self._without(peer.peer_id)
+                        return
+                    peer.wantlist.reconnected()
+                    await anyio.sleep(0.1 * attempts)
+        finally:
+            peer.is_telling = False
+
+    async def _tell_once(self, peer: ExchangePeer) -> None:
+        stream = await peer.wants_out.open()
+        presences = stream.protocol == BITSWAP_120
+        entries, full = peer.wantlist.take(presences=presences)
+        if not entries:
+            return
+        for entry in entries:
+            if not entry.cancel:  # a small block may come as the answer to HAVE?
+                peer.remember_asked(entry.cid.multihash)
+        message = encode_wants(entries, full=full, protocol=stream.protocol)
+        await peer.wants_out.send(stream, [encode_delimited(message)])
+
+    # ---- time ----
+
+    async def _tick(self) -> None:
+        """Look after what only time changes."""
+        seen = self._last_commit()
+        while True:
+            await anyio.sleep(TICK)
+            if self._sessions:
+                self.pump(self._sessions.values())
+            if (commit := self._last_commit()) != seen and self._serves and self._engine.waiting():
+                keys = set(self._engine.waiting())
+                sizes = await self._local.run(lambda keys=keys: self._local.store.sizes(keys))  # type: ignore[misc]
+                self._engine.blocks_arrived(sizes, self._wall())
+            seen = commit
+            self._answering.start()
+            for peer in tuple(self._peers.values()):
+                for outbound in (peer.wants_out, peer.answers_out):
+                    if outbound.is_resting:
+                        await outbound.aclose()

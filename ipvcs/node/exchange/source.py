@@ -1,0 +1,122 @@
+"""What a session knows of one peer: what it owes us, how fast it delivers, how long it has been silent."""
+
+from typing import Final, NamedTuple
+
+from ipvcs.multiformats.cid import Cid
+from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.exchange.messages import WantType
+
+MAX_WANTS: Final = 1000
+"""Wants in flight at one peer: go-bitswap and js-ipfs-bitswap drop what exceeds 1,024, silently."""
+MIN_WANTS: Final = 16
+MIN_IN_FLIGHT: Final = 4 * 1024 * 1024
+"""Bytes in flight before a peer's speed is known: a full message, so that the second peer to be found finds work."""
+TARGET_SECONDS: Final = 0.5
+"""Seconds of delivery to have in flight: several round trips on any link, and little to take back from who slows."""
+_MEASURE: Final = 0.1
+"""Seconds of busy time after which the speed is estimated anew."""
+
+
+class Asked(NamedTuple):
+    """What a peer was asked, and when."""
+
+    kind: WantType
+    at: float
+
+
+class Source:
+    """One peer of one session."""
+
+    __slots__ = (
+        "_asks", "_busy_bytes", "_busy_since", "heard", "is_source", "is_stalled", "outstanding", "peer_id", "rate",
+    )  # fmt: skip
+
+    def __init__(self, peer_id: PeerId, now: float) -> None:
+        self.peer_id = peer_id
+        self.outstanding: dict[Cid, Asked] = {}
+        """What it was asked for and has not answered, in the order of asking."""
+        self.is_source = False
+        self.is_stalled = False
+        self.heard = now
+        """When it last sent a byte, or was first asked after it owed nothing."""
+        self.rate = 0.0
+        """Bytes a second while it was busy; 0: not known."""
+        self._asks = 0
+        self._busy_since: float | None = None
+        self._busy_bytes = 0
+
+    def ask(self, cid: Cid, kind: WantType, now: float) -> None:
+        """It is asked for `cid`."""
+        if not self.outstanding:
+            self.heard = max(self.heard, now)
+            self._busy_since = None
+        self.outstanding[cid] = Asked(kind, now)
+
+    def delivered(self, cid: Cid, size: int, now: float) -> None:
+        """It sent the block of `cid`."""
+        self.outstanding.pop(cid, None)
+        self.heard = now
+        self._asks = 0
+        if (
+            self._busy_since is None
+        ):  # what came before the first byte was the round trip, and says nothing of the speed
+            self._busy_since, self._busy_bytes = now, 0
+            return
+        self._busy_bytes += size
+        if (elapsed := now - self._busy_since) >= _MEASURE:
+            measured = self._busy_bytes / elapsed
+            self.rate = measured if not self.rate else (self.rate + measured) / 2
+            self._busy_since, self._busy_bytes = now, 0
+
+    def window(self, mean_size: float) -> int:
+        """Return how many blocks of `mean_size` bytes to have in flight."""
+        target = max(MIN_IN_FLIGHT, self.rate * TARGET_SECONDS)
+        return max(MIN_WANTS, min(MAX_WANTS, int(target / max(mean_size, 1.0))))
+
+    def room(self, mean_size: float) -> int:
+        """Return how many wants to add now: 0 until half of the window is free, so that many travel together."""
+        window = self.window(mean_size)
+        return window - len(self.outstanding) if len(self.outstanding) <= window // 2 else 0
+
+    def load(self, mean_size: float) -> float:
+        """Return how full its window is, from 0 on."""
+        return len(self.outstanding) / self.window(mean_size)
+
+    def time_left(self, mean_size: float) -> float:
+        """Return the seconds in which it will have sent what it owes, at the speed it had; 0 if that is not known."""
+        return len(self.outstanding) * mean_size / self.rate if self.rate else 0.0
+
+    def silence(self, now: float) -> float:
+        """Return for how many seconds nothing came from it."""
+        return now - self.heard
+
+    def take_overdue(self, patience: float, mean_size: float, now: float) -> list[Cid]:
+        """Return what it should have answered long ago and is to be asked again for.
+
+        All it owes, when nothing came from it for `patience` seconds, doubled after each time; else the oldest alone,
+        if what was asked later has come: some peers drop wants silently.
+        """
+        if not self.outstanding:
+            return []
+        if now >= self._ask_due(patience):
+            self._asks += 1
+            overdue = list(self.outstanding)
+        else:
+            oldest, asked = next(iter(self.outstanding.items()))
+            if now - asked.at < patience + 2 * self.time_left(mean_size):
+                return []
+            overdue = [oldest]
+        for cid in overdue:
+            self.outstanding[cid] = Asked(self.outstanding.pop(cid).kind, now)
+        return overdue
+
+    def next_check(self, stall: float, patience: float) -> float:
+        """Return when its silence is to be looked at next."""
+        if not self.is_stalled:
+            return self.heard + stall
+        return self._ask_due(patience)
+
+    def _ask_due(self, patience: float) -> float:
+        """Return when a silent peer is asked again: after `patience` seconds, then twice as many more, and so on."""
+        rounds: int = 1 << min(self._asks, 6) + 1
+        return self.heard + patience * (rounds - 1)

@@ -1,0 +1,417 @@
+"""The Kademlia DHT: routing over the peers that serve one protocol.
+
+Goals: what the white paper's §3.3 asks of routing, spoken as Kubo, Helia and go-libp2p speak it; a dead or lying peer
+costs little; nothing that a peer only says is taken for proved. Non-goals: what is valid under a key (validators), what
+is kept (stores), announcing again in time (the reprovider), and choosing between this DHT and others (composed).
+
+One `KadDht` is one protocol: a node runs one for its LAN and one for the world (`kad_profile`).
+
+Spec: https://github.com/libp2p/specs/blob/master/kad-dht/README.md and https://specs.ipfs.tech/routing/kad-dht/
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Final, Literal, Self, TypeAlias, TypeVar
+
+from anyio import (
+    AsyncContextManagerMixin,
+    BrokenResourceError,
+    CancelScope,
+    ClosedResourceError,
+    Event,
+    create_memory_object_stream,
+    create_task_group,
+    current_time,
+)
+from anyio.streams.memory import MemoryObjectSendStream
+
+from ipvcs.errors import LocalProtocolError, UnavailableError
+from ipvcs.multiformats.cid import Cid
+from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.network.interface import Connection, Host, PeerInfo
+from ipvcs.node.network.peer_facts import PeerFacts
+from ipvcs.node.routing.dht_stats import DhtStats
+from ipvcs.node.routing.interface import (
+    InvalidValueError,
+    NoRoutingPeersError,
+    PeerNotFoundError,
+    Routing,
+    Validator,
+)
+from ipvcs.node.routing.kad_answers import Answerer, Knowledge, ProviderStore, ValueStore
+from ipvcs.node.routing.kad_members import Members
+from ipvcs.node.routing.kad_message import MAX_ADDRS, KadMessage, MessageType, Record
+from ipvcs.node.routing.kad_profile import KadProfile
+from ipvcs.node.routing.kad_query import Queries
+from ipvcs.node.routing.kad_rpc import Answer
+from ipvcs.node.routing.kad_server import KadServer
+from ipvcs.node.routing.keyspace import point_of, point_of_peer
+from ipvcs.node.routing.lookup import BETA
+from ipvcs.node.routing.routing_table import K, RoutingTable
+from ipvcs.node.routing.value_search import ValueSearch
+
+Mode: TypeAlias = Literal["client", "server"]
+T = TypeVar("T")
+
+MAX_PROVIDERS: Final = 1000
+"""Found by one search, which then ends: nobody fetches from more, and liars name as many as one lets them."""
+_VALUES_BUFFERED: Final = 300
+"""Over a lookup's queries, and each brings one better value at most: a search never waits for its reader."""
+
+_log = logging.getLogger(__name__)
+
+
+class NoAddressError(UnavailableError):
+    """We would announce ourselves, but nobody could come."""
+
+    def __init__(self, protocol: str) -> None:
+        super().__init__(
+            f"cannot announce this node on '{protocol}': it has no address there",
+            hint="a public network needs a public address; see `ipvcs id` for those this node has",
+        )
+
+
+class ValueNotTakenError(UnavailableError):
+    """No peer took a value."""
+
+    def __init__(self, key: bytes, asked: int) -> None:
+        super().__init__(f"none of {asked} peers took the value under key {key!r}", hint="try again later")
+        self.key = key
+
+
+class KadDht(AsyncContextManagerMixin, Routing):
+    """One DHT, while its `async with` block lasts. It hears of connections from the host, of what peers serve by
+    `identified`.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        profile: KadProfile,
+        *,
+        mode: Mode,
+        values: ValueStore,
+        providers: ProviderStore,
+        validator: Validator,
+        known: Callable[[PeerId], Sequence[Multiaddr]] = lambda _peer_id: (),
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Make it; it works from `async with` on.
+
+        Args:
+            host: what to connect with.
+            profile: which DHT.
+            mode: whether we serve others. A client asks and announces as well as a server.
+            values: keeps what others and we put here.
+            providers: keeps what others and we announce.
+            validator: the rules of all namespaces of keys.
+            known: where a peer is that we are not connected to, *as proved*: reached there, or signed by itself.
+            random_bytes: chooses where to refresh.
+            wall_clock: seconds since 1970, for the stores and the validator.
+        """
+        self._host = host
+        self._profile = profile
+        self._mode: Mode = mode
+        self._values = values
+        self._providers = providers
+        self._validator = validator
+        self._wall_clock = wall_clock
+        self._members = Members(host, profile, known, random_bytes)
+        self._queries: Queries = self._members.queries
+        self._awaited: dict[PeerId, list[Event]] = {}
+        knowledge = Knowledge(
+            table=self._members.table,
+            values=values,
+            providers=providers,
+            validator=validator,
+            own_addrs=self._own_addrs,
+            find_known=self._members.find_known,
+            accepts_addr=profile.accepts_addr,
+        )
+        self._server = KadServer(Answerer(knowledge), wall_clock)
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
+        async with self._members:
+            self._host.subscribe(self)
+            if self._mode == "server":
+                self._host.handle(self._profile.protocol, self._server.serve)
+            try:
+                yield self
+            finally:
+                if self._mode == "server":
+                    self._host.unhandle(self._profile.protocol)
+
+    @property
+    def table(self) -> RoutingTable:
+        """Whom we know; not to be changed."""
+        return self._members.table
+
+    def stats(self, name: str) -> DhtStats:
+        """Return the routing table for people to look at, under what they call this DHT."""
+        return self.table.stats(name, self._wall_clock() - current_time())
+
+    @property
+    def mode(self) -> Mode:
+        """Whether we serve others."""
+        return self._mode
+
+    def set_mode(self, mode: Mode) -> None:
+        """Begin or cease to serve others. Identify tells them, if the host's `watch` is wired to it."""
+        if mode == self._mode:
+            return
+        self._mode = mode
+        if self._members.tasks is None:
+            return
+        if mode == "server":
+            self._host.handle(self._profile.protocol, self._server.serve)
+        else:
+            self._host.unhandle(self._profile.protocol)
+
+    # ---- what is heard ----
+
+    def identified(self, connection: Connection, facts: PeerFacts) -> None:
+        """Hear what the peer of `connection` says of itself: `IdentifyService`'s `on_facts`."""
+        self._members.identified(connection, facts)
+
+    def connected(self, connection: Connection) -> None:
+        """Hear of a new connection."""
+        for awaited in self._awaited.get(connection.remote_peer, ()):
+            awaited.set()
+
+    def disconnected(self, connection: Connection) -> None:
+        """Hear of the end of one."""
+        self._members.disconnected(connection)
+
+    # ---- peers ----
+
+    async def find_peer(self, peer_id: PeerId) -> PeerInfo:
+        """Return where `peer_id` may be reached; see `PeerRouting`.
+
+        Where others say it is, it is dialled: as a rule the address returned is one that worked. If none did, what was
+        said is returned all the same: it may be that only we can't go there now.
+        """
+        if peer_id == self._host.peer_id:
+            return PeerInfo(peer_id, tuple(self._host.addresses()))
+        if (known := self._members.reachable(peer_id)) is not None:
+            return known
+        await self._require_peers()
+        lookup = self._members.start_lookup(point_of_peer(peer_id), width=BETA)
+        met = Event()
+        self._awaited.setdefault(peer_id, []).append(met)
+        try:
+            async with create_task_group() as tasks:
+
+                async def run() -> None:
+                    await self._queries.run(lookup, KadMessage(MessageType.FIND_NODE, peer_id.raw))
+                    met.set()
+
+                tasks.start_soon(run)
+                await met.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._awaited[peer_id].remove(met)
+            if not self._awaited[peer_id]:
+                del self._awaited[peer_id]
+        if (known := self._members.reachable(peer_id)) is not None:
+            return known
+        if addrs := lookup.addrs_of(peer_id):
+            return PeerInfo(peer_id, addrs)
+        raise PeerNotFoundError(peer_id, asked=lookup.queries)
+
+    async def closest_peers(self, key: bytes) -> list[PeerInfo]:
+        """Return the k peers nearest to `key` that answer, nearest first. Raises NoRoutingPeersError."""
+        await self._require_peers()
+        return (await self._members.look_up(key)).closest()
+
+    # ---- providers ----
+
+    async def provide(self, cid: Cid) -> int:
+        """Announce that we serve the block of `cid` to the k peers nearest to it; see `ContentRouting`.
+
+        Raises:
+            NoRoutingPeersError: there is nobody to tell; whoever asks us hears it from now on.
+            NoAddressError: nobody could come.
+        """
+        key = cid.multihash
+        own = PeerInfo(self._host.peer_id, tuple(self._own_addrs()))
+        self._providers.add(key, own, self._wall_clock())
+        if not own.addrs:
+            raise NoAddressError(self._profile.protocol)
+        message = KadMessage(MessageType.ADD_PROVIDER, key, provider_peers=(own,))
+        peers = await self.closest_peers(key)
+        return sum(await _for_each(peers, lambda peer: self._queries.tell(peer, message)))
+
+    def find_providers(self, cid: Cid) -> AbstractAsyncContextManager[AsyncIterator[PeerInfo]]:
+        """Stream who is said to have the block of `cid`; see `ContentRouting`. At most `MAX_PROVIDERS`, never us."""
+        return self._streaming(MAX_PROVIDERS, lambda sink: self._find_providers(cid.multihash, sink))
+
+    async def _find_providers(self, key: bytes, sink: Callable[[PeerInfo], None]) -> None:
+        found = _Providers(self._host.peer_id, sink)
+        found.add(self._providers.providers(key, self._wall_clock()))
+        if not await self._members.wait_for_peers():
+            found.finish()
+            return
+
+        def on_answer(_peer: PeerInfo, answer: Answer) -> bool:
+            found.add(self._queries.usable(answer.message.provider_peers, answer.remote_addr))
+            return found.is_full
+
+        lookup = self._members.start_lookup(point_of(key), width=BETA)
+        # Where peers come and go the nearest three may be newcomers, who were not there when it was announced.
+        await self._queries.run(
+            lookup, KadMessage(MessageType.GET_PROVIDERS, key), on_answer, is_enough=lambda: bool(found)
+        )
+        found.finish()
+
+    # ---- values ----
+
+    async def set_value(self, key: bytes, value: bytes) -> int:
+        """Store `value` here and at the k peers nearest to `key`; see `ValueRouting`."""
+        now = self._wall_clock()
+        search = ValueSearch(key, self._validator)
+        self._validator.validate(key, value, now)
+        if (old := self._values.try_get(key, now)) is not None:
+            search.offer(Record(key, old), None, now)
+            if search.best not in (None, value) and search.offer(Record(key, value), None, now) is None:
+                raise InvalidValueError(f"a better value than this one is known under key {key!r}")
+        self._values.put(key, value, now, own=True)
+        peers = await self.closest_peers(key)
+        if not (taken := sum(await self._put_to(peers, key, value))):
+            raise ValueNotTakenError(key, len(peers))
+        return taken
+
+    def search_value(self, key: bytes, *, quorum: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Stream better and better values under `key`, ours first; see `ValueRouting`. Each of the k nearest peers is
+        asked, unless `quorum` ends it.
+
+        Raises:
+            NoRoutingPeersError: there is nobody to ask, and we have none ourselves.
+        """
+        return self._searching_value(key, quorum)
+
+    @asynccontextmanager
+    async def _searching_value(self, key: bytes, quorum: int) -> AsyncGenerator[AsyncIterator[bytes]]:
+        now = self._wall_clock()
+        search = ValueSearch(key, self._validator, quorum)
+        own = self._values.try_get(key, now)
+        mine = None if own is None else search.offer(Record(key, own), None, now)
+        if mine is None:
+            await self._require_peers()
+
+        async def run(sink: Callable[[bytes], None]) -> None:
+            if mine is not None:
+                sink(mine)
+            if await self._members.wait_for_peers():
+                await self._search_value(key, search, sink)
+
+        async with self._streaming(_VALUES_BUFFERED, run) as found:
+            yield found
+
+    async def _search_value(self, key: bytes, search: ValueSearch, sink: Callable[[bytes], None]) -> None:
+        def on_answer(peer: PeerInfo, answer: Answer) -> bool:
+            if (better := search.offer(answer.message.record, peer, self._wall_clock())) is not None:
+                sink(better)
+            return search.is_finished
+
+        lookup = self._members.start_lookup(point_of(key), width=K)
+        await self._queries.run(lookup, KadMessage(MessageType.GET_VALUE, key), on_answer)
+        outdated = list(search.outdated())[:K]
+        if search.best is not None and outdated and self._members.tasks is not None:
+            self._members.tasks.start_soon(self._put_to, outdated, key, search.best)  # outlives who searched
+
+    async def _put_to(self, peers: Iterable[PeerInfo], key: bytes, value: bytes) -> list[bool]:
+        """Send a value to `peers`, and return of each whether it took it."""
+        request = KadMessage(MessageType.PUT_VALUE, key, Record(key, value))
+
+        async def put(peer: PeerInfo) -> bool:
+            answer = await self._queries.ask(peer, request)
+            record = None if answer is None else answer.message.record
+            return record is not None and (record.key, record.value) == (key, value)
+
+        return await _for_each(peers, put)
+
+    # ---- shared ----
+
+    def _own_addrs(self) -> Sequence[Multiaddr]:
+        return [addr for addr in self._host.addresses() if self._profile.accepts_addr(addr)][:MAX_ADDRS]
+
+    async def _require_peers(self) -> None:
+        if not await self._members.wait_for_peers():
+            raise NoRoutingPeersError
+
+    @asynccontextmanager
+    async def _streaming(
+        self, size: int, search: Callable[[Callable[[T], None]], Awaitable[None]]
+    ) -> AsyncGenerator[AsyncIterator[T]]:
+        """Run `search` beside the block, and yield what it puts into its sink, `size` items at most."""
+        if self._members.tasks is None:
+            raise LocalProtocolError("the DHT is not running")
+        send, receive = create_memory_object_stream[T](size)
+        scope = CancelScope()
+
+        async def run() -> None:
+            with scope, send:
+                await search(lambda item: _put(send, item))
+
+        self._members.tasks.start_soon(run)
+        try:
+            with receive:
+                yield receive
+        finally:
+            scope.cancel()
+            send.close()  # in case that the search never began
+
+
+class _Providers:
+    """Providers as they are found: each once, those without an address at the end, in case somebody knows one."""
+
+    def __init__(self, own_id: PeerId, sink: Callable[[PeerInfo], None]) -> None:
+        self._sink = sink
+        self._seen = {own_id}
+        self._without_addrs: dict[PeerId, PeerInfo] = {}
+
+    def __bool__(self) -> bool:
+        return len(self._seen) > 1 or bool(self._without_addrs)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._seen) - 1 + len(self._without_addrs) >= MAX_PROVIDERS
+
+    def add(self, peers: Iterable[PeerInfo]) -> None:
+        for peer in peers:
+            if peer.peer_id in self._seen or self.is_full:
+                continue
+            if peer.addrs:
+                self._without_addrs.pop(peer.peer_id, None)
+                self._seen.add(peer.peer_id)
+                self._sink(peer)
+            else:
+                self._without_addrs.setdefault(peer.peer_id, peer)
+
+    def finish(self) -> None:
+        for peer in self._without_addrs.values():
+            self._sink(peer)
+
+
+def _put(send: MemoryObjectSendStream[T], item: T) -> None:
+    with suppress(BrokenResourceError, ClosedResourceError):  # whoever searched has left
+        send.send_nowait(item)
+
+
+async def _for_each(peers: Iterable[PeerInfo], act: Callable[[PeerInfo], Awaitable[bool]]) -> list[bool]:
+    """Return what `act` says of each of `peers`, all at once: they are k at most, and each has its own deadline."""
+    results: list[bool] = []
+
+    async def run(peer: PeerInfo) -> None:
+        results.append(await act(peer))
+
+    async with create_task_group() as tasks:
+        for peer in peers:
+            tasks.start_soon(run, peer)
+    return results

@@ -1,0 +1,154 @@
+"""Shapes: Kubo's core/commands/name; what its clients send, and what they read."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipvcs.api.command import MAX_DEADLINE
+from ipvcs.node.identity.keystore import KeyNotFoundError
+from ipvcs.node.naming.publisher import NotAnnouncedError
+from ipvcs.node.naming.resolver import NameNotFoundError, UnconfirmedNameError
+from tests.unit.api.asgi import Response
+from tests.unit.api.fake_names import NAME, FakeNames, resolved
+from tests.unit.api.fake_node import FakeNode
+
+pytestmark = pytest.mark.anyio
+Post = Callable[[str], Awaitable[Response]]
+TEXT = NAME.to_base36()
+DEFAULTS = {"recursive": True, "nocache": False, "quorum": 16, "timeout": 60.0}
+
+
+@dataclass
+class NamingNode(FakeNode):
+    """A node whose naming a test scripts."""
+
+    names: FakeNames = field(default_factory=FakeNames)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> NamingNode:
+    return NamingNode(tmp_path)
+
+
+@pytest.fixture
+def names(node: NamingNode) -> FakeNames:
+    return node.names
+
+
+async def test_a_name_is_published(call: Post, names: FakeNames) -> None:
+    response = await call("name/publish?arg=/ipfs/bafkqaaa")
+    assert response.json == {"Name": TEXT, "Value": "/ipfs/bafkqaaa"}
+    defaults = {"key": "self", "lifetime": None, "ttl": 300.0, "sequence": None, "allow_offline": False}
+    assert names.asked == [("/ipfs/bafkqaaa", defaults)]
+
+
+async def test_every_option_of_publish_is_passed_on(call: Post, names: FakeNames) -> None:
+    await call(
+        "name/publish?arg=bafkqaaa&key=work&lifetime=1h30m&ttl=500ms&sequence=7&allow-offline=true"
+        "&resolve=true&quieter=true"
+    )
+    options = {"key": "work", "lifetime": 5400.0, "ttl": 0.5, "sequence": 7, "allow_offline": True}
+    assert names.asked == [("bafkqaaa", options)]
+    await call("name/publish?arg=bafkqaaa&ttl=0s&sequence=0")
+    assert (names.asked[-1][1]["ttl"], names.asked[-1][1]["sequence"]) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 400),
+        ("arg=a&arg=b", 400),
+        ("arg=a&lifetime=soon", 400),
+        ("arg=a&ttl=-1s", 400),
+        ("arg=a&sequence=x", 400),
+        ("arg=a&sequence=99999999999999999999", 400),
+        ("arg=a&allow-offline=perhaps", 400),
+    ],
+)
+async def test_what_publish_does_not_take_is_refused(call: Post, names: FakeNames, query: str, status: int) -> None:
+    assert (await call(f"name/publish?{query}")).status == status
+    assert names.asked == []
+
+
+async def test_errors_of_publish_are_told_with_their_hints(call: Post, names: FakeNames) -> None:
+    names.error = NotAnnouncedError(NAME, "no peer to ask")
+    response = await call("name/publish?arg=bafkqaaa")
+    assert (response.status, response.json["ExitCode"]) == (500, 128)
+    assert "--allow-offline" in response.json["Hint"]
+    names.error = KeyNotFoundError("work")
+    assert (await call("name/publish?arg=bafkqaaa&key=work")).json["Message"] == "no key is named 'work'"
+
+
+async def test_a_name_is_resolved(call: Post, names: FakeNames) -> None:
+    names.results = [resolved("/ipfs/bafkqaaa/x")]
+    assert (await call("name/resolve?arg=example.com")).json == {"Path": "/ipfs/bafkqaaa/x"}
+    assert names.asked == [("example.com", DEFAULTS)]
+
+
+async def test_without_a_name_our_own_is_resolved(call: Post, node: NamingNode, names: FakeNames) -> None:
+    names.results = [resolved("/ipfs/bafkqaaa")]
+    await call("name/resolve")
+    await call("name/resolve?arg=")
+    assert [name for name, _options in names.asked] == [node.peer_id.to_base36()] * 2
+
+
+@pytest.mark.parametrize(
+    ("query", "changed"),
+    [
+        ("recursive=false", {"recursive": False}),
+        ("r=false", {"recursive": False}),
+        ("recursive=true&nocache=true", {"nocache": True}),
+        ("recursive", {}),
+        ("dht-record-count=0&dht-timeout=5s", {"quorum": 0, "timeout": 5.0}),
+        ("dht-timeout=0", {"timeout": MAX_DEADLINE}),
+    ],
+)
+async def test_every_option_of_resolve_is_passed_on(
+    call: Post, names: FakeNames, query: str, changed: dict[str, Any]
+) -> None:
+    names.results = [resolved("/ipfs/bafkqaaa")]
+    await call(f"name/resolve?arg=x.example&{query}")
+    assert names.asked == [("x.example", DEFAULTS | changed)]
+
+
+@pytest.mark.parametrize("query", ["recursive=x", "dht-record-count=-1", "dht-timeout=5", "arg=a&arg=b"])
+async def test_what_resolve_does_not_take_is_refused(call: Post, names: FakeNames, query: str) -> None:
+    assert (await call(f"name/resolve?arg=x.example&{query}")).status == 400
+    assert names.asked == []
+
+
+async def test_each_better_answer_is_a_line_and_no_line_comes_twice(call: Post, names: FakeNames) -> None:
+    names.results = [resolved("/ipfs/bafkqaaa"), resolved("/ipfs/bafkqaaa"), resolved("/ipns/x.example/a")]
+    response = await call("name/resolve?arg=x.example&stream=true")
+    assert response.lines == [{"Path": "/ipfs/bafkqaaa"}, {"Path": "/ipns/x.example/a"}]
+
+
+async def test_an_error_ends_a_stream_and_without_a_line_has_a_status(call: Post, names: FakeNames) -> None:
+    names.error = NameNotFoundError(NAME)
+    assert (await call("name/resolve?arg=x.example&stream=true")).status == 500
+    names.results = [resolved("/ipfs/bafkqaaa")]
+    lines = (await call("name/resolve?arg=x.example&stream=true")).lines
+    assert lines[0] == {"Path": "/ipfs/bafkqaaa"}
+    assert lines[1]["Type"] == "error"
+    assert TEXT in lines[1]["Message"]
+
+
+async def test_why_an_answer_may_not_be_the_newest_stands_beside_it(call: Post, names: FakeNames) -> None:
+    warning = UnconfirmedNameError(TEXT, "no peer to ask", 7.0)
+    names.results = [resolved("/ipfs/bafkqaaa", warning)]
+    assert (await call(f"name/resolve?arg={TEXT}")).json == {"Path": "/ipfs/bafkqaaa", "Warnings": [str(warning)]}
+
+
+async def test_a_path_that_is_not_utf_8_is_an_answer_too(call: Post, names: FakeNames) -> None:
+    names.results = [resolved("/ipfs/bafkqaaa/\udcff")]
+    assert (await call(f"name/resolve?arg={TEXT}")).json == {"Path": "/ipfs/bafkqaaa/�"}
+
+
+async def test_forget_tells_whether_there_was_anything(call: Post, names: FakeNames) -> None:
+    names.known.add("x")
+    assert (await call("name/forget?arg=x")).json == {"Name": TEXT, "Forgotten": True}
+    assert (await call("name/forget?arg=x")).json == {"Name": TEXT, "Forgotten": False}
+    assert (await call("name/forget")).status == 400

@@ -1,9 +1,9 @@
 """A TCP proxy on loopback that holds all bytes back for a while, as a long line would.
 
-    python -m bench.delay_proxy PORT MILLISECONDS     prints its own port; adds MILLISECONDS of round trip
+    python -m bench.delay_proxy PORT MILLISECONDS [MB]     prints its own port; adds MILLISECONDS of round trip
 
 What arrives is sent on exactly half the round trip later, in order and as fast as it came: delay, and no limit on the
-bandwidth. Its memory is the delay times the speed.
+bandwidth unless MB, megabytes a second each way, is given. Its memory is the delay times the speed.
 """
 
 import asyncio
@@ -18,10 +18,13 @@ _READ: Final = 256 * 1024
 class Line:
     """One direction."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float, speed: float = 0.0
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._delay = delay
+        self._speed = speed
         self._held: deque[tuple[float, bytes]] = deque()
         self._arrived = asyncio.Event()
 
@@ -34,11 +37,16 @@ class Line:
     async def _take(self) -> None:
         loop = asyncio.get_running_loop()
         data = b"-"
+        free = loop.time()
         while data:
+            if self._speed and (wait := free - loop.time()) > 0:
+                await asyncio.sleep(wait)
             try:
                 data = await self._reader.read(_READ)
             except ConnectionError:
                 data = b""
+            if self._speed:
+                free = max(free, loop.time()) + len(data) / self._speed
             self._held.append((loop.time() + self._delay, data))
             self._arrived.set()
 
@@ -61,7 +69,7 @@ class Line:
                 return
 
 
-async def main(port: int, milliseconds: float) -> None:
+async def main(port: int, milliseconds: float, megabytes: float) -> None:
     """Serve until stdin ends."""
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,8 +77,8 @@ async def main(port: int, milliseconds: float) -> None:
         delay = milliseconds / 2000
         with suppress(asyncio.CancelledError):  # at our own end; asyncio would report it
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(Line(reader, far_writer, delay).run())
-                tasks.create_task(Line(far_reader, writer, delay).run())
+                tasks.create_task(Line(reader, far_writer, delay, megabytes * 1e6).run())
+                tasks.create_task(Line(far_reader, writer, delay, megabytes * 1e6).run())
         writer.close()
         far_writer.close()
 
@@ -80,4 +88,4 @@ async def main(port: int, milliseconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 0.0))

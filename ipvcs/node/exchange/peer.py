@@ -88,7 +88,8 @@ class OutboundStream:
 class ExchangePeer:
     """One connected peer."""
 
-    def __init__(self, host: Host, peer_id: PeerId) -> None:
+    def __init__(self, host: Host, peer_id: PeerId, max_inbound: int) -> None:
+        """Hold `peer_id`, of whose streams `max_inbound` are served at once."""
         self.peer_id = peer_id
         self.wantlist = PeerWantlist()
         self.wants_out = OutboundStream(host, peer_id)
@@ -99,8 +100,8 @@ class ExchangePeer:
         """Whether a task is sending it wants."""
         self.speaks_bitswap = True
         """False: it said that it does not."""
-        self.inbound = 0
-        """Streams of its that are being served."""
+        self.turns = anyio.Semaphore(max_inbound)
+        """One for each stream of its that is being served."""
         self._asked: OrderedDict[bytes, None] = OrderedDict()
 
     def remember_asked(self, key: bytes) -> None:

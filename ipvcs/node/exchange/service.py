@@ -48,7 +48,10 @@ from ipvcs.node.network.interface import Connection, Host, Stream
 from ipvcs.storage.interface import BlockWriting
 
 MAX_INBOUND: Final = 16
-"""Streams of one peer that are served at once: go-bitswap opens one a message, a few at a time."""
+"""Streams of one peer that are served at once. The others wait for their turn, and the network bounds how many: Kubo opens
+one for each message and closes it at once, so hundreds may be here unread, and none of those blocks is sent again."""
+TURN_TIMEOUT: Final = 60.0
+"""Seconds that a stream waits for its turn: twice what a message of a usual size may take."""
 TICK: Final = 0.25
 """Seconds between looks at what only time changes: silent peers, and blocks that other processes stored."""
 REFUSED_FOR: Final = 3600.0
@@ -227,7 +230,7 @@ class BitswapService(AsyncContextManagerMixin):
             return
         if peer_id in self._peers:
             return
-        self._peers[peer_id] = ExchangePeer(self._host, peer_id)
+        self._peers[peer_id] = ExchangePeer(self._host, peer_id, MAX_INBOUND)
         self._engine.connected(peer_id)
         now = anyio.current_time()
         for session in self._sessions.values():
@@ -274,8 +277,12 @@ class BitswapService(AsyncContextManagerMixin):
 
     async def _serve(self, stream: Stream) -> None:
         peer_id = stream.connection.remote_peer
-        peer = self._peers.get(peer_id)
-        if peer is None or peer.inbound >= MAX_INBOUND:
+        if (peer := self._peers.get(peer_id)) is None:
+            stream.reset()
+            return
+        with anyio.move_on_after(TURN_TIMEOUT) as waiting:
+            await peer.turns.acquire()
+        if waiting.cancelled_caught:
             stream.reset()
             return
         reader = MessageReader(
@@ -284,7 +291,6 @@ class BitswapService(AsyncContextManagerMixin):
             is_asked=lambda: peer.was_asked_anything,
             on_bytes=lambda: self._on_bytes(peer_id),
         )
-        peer.inbound += 1
         try:
             async with anyio.create_task_group() as tasks:
                 put, take = anyio.create_memory_object_stream[bytes](1)
@@ -302,7 +308,7 @@ class BitswapService(AsyncContextManagerMixin):
             await self._refuse(peer_id, error)
             stream.reset()
         finally:
-            peer.inbound -= 1
+            peer.turns.release()
 
     def _on_bytes(self, peer_id: PeerId) -> None:
         now = anyio.current_time()

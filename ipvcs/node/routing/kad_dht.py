@@ -51,6 +51,7 @@ from ipvcs.node.routing.kad_rpc import Answer
 from ipvcs.node.routing.kad_server import KadServer
 from ipvcs.node.routing.keyspace import point_of, point_of_peer
 from ipvcs.node.routing.lookup import BETA
+from ipvcs.node.routing.neighbourhood import Neighbourhood
 from ipvcs.node.routing.routing_table import K, RoutingTable
 from ipvcs.node.routing.value_search import ValueSearch
 
@@ -59,6 +60,8 @@ T = TypeVar("T")
 
 MAX_PROVIDERS: Final = 1000
 """Found by one search, which then ends: nobody fetches from more, and liars name as many as one lets them."""
+_SHARE: Final = 64
+"""Blocks announced after one lookup at most: what it found grows old."""
 _VALUES_BUFFERED: Final = 300
 """Over a lookup's queries, and each brings one better value at most: a search never waits for its reader."""
 
@@ -238,14 +241,53 @@ class KadDht(AsyncContextManagerMixin, Routing):
             NoRoutingPeersError: there is nobody to tell; whoever asks us hears it from now on.
             NoAddressError: nobody could come.
         """
+        message = self._announcement(cid)
+        peers = await self.closest_peers(cid.multihash)
+        return sum(await _for_each(peers, lambda peer: self._queries.tell(peer, message)))
+
+    async def provide_many(self, cids: Sequence[Cid]) -> int:
+        """Announce `cids`, which are in the order of the keyspace; see `ManyProviding`. A lookup serves all that are
+        near to its key, and each peer is told of its share on one stream.
+        """
+        told = 0
+        waiting = list(cids)
+        while waiting:
+            key = waiting[0].multihash
+            near = Neighbourhood(point_of(key), await self.closest_peers(key))
+            share = near.share_of(waiting[:_SHARE])
+            del waiting[: len(share)]
+            told += await self._tell_of(share, near)
+        return told
+
+    async def _tell_of(self, cids: Sequence[Cid], near: Neighbourhood) -> int:
+        """Announce `cids` to the peers at hand; return how many of them somebody was told of."""
+        messages: dict[PeerId, list[tuple[Cid, KadMessage]]] = {}
+        infos: dict[PeerId, PeerInfo] = {}
+        for cid in cids:
+            announcement = self._announcement(cid)
+            for peer in near.nearest(point_of(cid.multihash)):
+                infos[peer.peer_id] = peer
+                messages.setdefault(peer.peer_id, []).append((cid, announcement))
+        heard: set[Cid] = set()
+
+        async def tell(peer: PeerInfo) -> bool:
+            for cid, announcement in messages[peer.peer_id]:
+                if not await self._queries.tell(peer, announcement):
+                    return False  # it is gone, and each further message would wait for it as long
+                heard.add(cid)
+            return True
+
+        await _for_each(infos.values(), tell)
+        return len(heard)
+
+    def _announcement(self, cid: Cid) -> KadMessage:
+        """Return what to tell others, and let it be known here. Raises NoAddressError."""
         key = cid.multihash
         own = PeerInfo(self._host.peer_id, tuple(self._own_addrs()))
         self._providers.add(key, own, self._wall_clock())
         if not own.addrs:
             raise NoAddressError(self._profile.protocol)
-        message = KadMessage(MessageType.ADD_PROVIDER, key, provider_peers=(own,))
-        peers = await self.closest_peers(key)
-        return sum(await _for_each(peers, lambda peer: self._queries.tell(peer, message)))
+        return KadMessage(MessageType.ADD_PROVIDER, key, provider_peers=(own,))
 
     def find_providers(self, cid: Cid) -> AbstractAsyncContextManager[AsyncIterator[PeerInfo]]:
         """Stream who is said to have the block of `cid`; see `ContentRouting`. At most `MAX_PROVIDERS`, never us."""

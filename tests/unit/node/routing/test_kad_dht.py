@@ -75,6 +75,30 @@ async def test_nodes_find_peers_providers_and_values_that_they_never_met() -> No
             assert await get_value(node.dht, KEY) == b"7"
 
 
+async def test_many_blocks_are_announced_with_fewer_lookups_than_blocks_and_all_are_found() -> None:
+    async with KadWorld() as world:
+        nodes = await world.network_of(30)
+        provider = nodes[3]
+        cids = sorted((cid_of(f"block {number}") for number in range(100)), key=lambda cid: point_of(cid.multihash))
+        lookups = 0
+        closest_peers = provider.dht.closest_peers
+
+        async def counting(key: bytes) -> list[PeerInfo]:
+            nonlocal lookups
+            lookups += 1
+            return await closest_peers(key)
+
+        provider.dht.closest_peers = counting  # type: ignore[method-assign]
+        assert await provider.dht.provide_many(cids) == 100
+        assert lookups < 40
+        await anyio.sleep(1)
+        for cid in cids[::9]:
+            told = {node.peer_id for node in nodes if node is not provider and cid.multihash in node.providers.kept}
+            others = ids(node for node in nodes if node is not provider)
+            assert len(told & set(nearest(point_of(cid.multihash), others, 20))) >= 10
+            assert await providers_of(nodes[11], cid) == [provider.info]
+
+
 async def test_a_client_is_asked_nothing_but_finds_and_is_found_and_provides() -> None:
     async with KadWorld() as world:
         nodes = await world.network_of(8)

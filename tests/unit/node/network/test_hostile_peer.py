@@ -190,7 +190,8 @@ async def test_floods_on_many_connections_leave_turns_for_others(
         echoes.append(time.monotonic() - began)
     for each in floods:
         each.cancel()
-    assert sum(turns) > 0.1  # it was a flood
+    assert len(turns) > 30  # it was a flood, in which messages took several turns each
+    assert sum(turns) > 0.02
     assert max(turns) < 0.03
     assert sorted(echoes)[2] < 1
 

@@ -1,10 +1,11 @@
 """A hostile peer, by script: each attack ends its own connection, within bounds, and disturbs no other."""
 
 import asyncio
+import gc
 import itertools
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -159,6 +160,15 @@ async def send_streams(attacker: RawPeer) -> None:
         await attacker.send(b"".join(opening(stream, "/echo", FIN) for stream in range(first, first + 1600, 2)))
 
 
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """No garbage collection, which takes tens of milliseconds among all that pytest holds."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collections")
 @pytest.mark.parametrize("attack", [send_tiny_frames, send_streams])
 async def test_floods_on_many_connections_leave_turns_for_others(
     scene: Scene, attack: Callable[[RawPeer], Awaitable[None]], monkeypatch: pytest.MonkeyPatch

@@ -1,9 +1,9 @@
-"""`make bench`: every benchmark, or one: `python -m bench NAME [options]`, NAME as below."""
+"""`make bench`: every benchmark, or one: `python -m bench NAME [options]`, NAME one of those in `_ALL`."""
 
 import importlib
 import sys
 
-_ALL = ("start", "cids", "chunkers", "stores", "put", "streams", "exchange")
+_ALL = ("start", "cids", "chunkers", "stores", "put", "streams", "exchange", "daemon_load", "attack")
 
 
 def main() -> None:

@@ -5,16 +5,14 @@ python -m bench.daemon_load [--connections N] [--streams N]      in the private 
 
 import argparse
 import asyncio
-import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.measure import IPVCS, print_table
+from bench.measure import print_table
+from bench.own_daemon import own_daemon
 from bench.stream_worker import Owner
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
@@ -81,23 +79,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--connections", type=int, default=500)
     parser.add_argument("--streams", type=int, default=1000)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as directory:
-        environ = {**os.environ, "IPVCS_PATH": f"{directory}/home"}
-        listen = json.dumps(["/ip4/127.0.0.1/tcp/0"])
-        subprocess.run([*IPVCS, "config", "Addresses.Swarm", "--json", listen], env=environ, check=True)
-        with subprocess.Popen([*IPVCS, "daemon"], env=environ, stdout=subprocess.PIPE, text=True) as daemon:
-            try:
-                assert daemon.stdout is not None
-                lines = iter(daemon.stdout.readline, "")
-                addr = next(line.split()[-1] for line in lines if line.startswith("Swarm listening on"))
-                while next(lines).strip() != "Daemon is ready":
-                    pass
-                done = subprocess.run([*IPVCS, "id", "--json"], env=environ, stdout=subprocess.PIPE, check=True)
-                peer = PeerId.parse(json.loads(done.stdout)["ID"])
-                multiaddr = Multiaddr.parse(addr)
-                rows = asyncio.run(load(daemon.pid, multiaddr, peer, options.connections, options.streams))
-            finally:
-                daemon.terminate()
+    with own_daemon() as daemon:
+        rows = asyncio.run(load(daemon.pid, daemon.addr, daemon.peer_id, options.connections, options.streams))
     print_table("One daemon", ["holds", "MiB", "peak MiB"], rows)
 
 

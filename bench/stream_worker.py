@@ -127,10 +127,11 @@ class Owner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Stream], Coroutine[Any, Any, None]]] = {BULK: take_bulk, ECHO: echo}
 
-    def on_stream(self, stream: Stream) -> None:
+    def on_stream(self, stream: Stream) -> bool:
         task = asyncio.get_running_loop().create_task(self._handlers[stream.protocol](stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True
 
     def on_closed(self, _connection: Connection, _reason: BaseException | None) -> None:
         pass

@@ -1,8 +1,8 @@
 """The root of the error family.
 
 Every error a user can meet derives from `IpvcsError`: a message in git's manner (lower case, no full stop, the problem
-first, the subject quoted), an optional hint (what to try next) and an exit code. Only the roots live here; a concrete
-error is defined beside the code that raises it and keeps its subject as a field.
+first, the subject quoted), an optional hint (what to try next) and an exit code. Only the roots live here, and how a
+subject is quoted; a concrete error is defined beside the code that raises it and keeps its subject as a field.
 """
 
 from typing import ClassVar
@@ -17,6 +17,12 @@ class IpvcsError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+def shorten(text: str, limit: int = 80) -> str:
+    """Return `text`, which may be anything, as an error's message quotes it: readable, and cut when it is long."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= limit else text[: limit - 20] + "…"
 
 
 class DecodeError(IpvcsError):

@@ -27,6 +27,7 @@ import anyio
 from ipvcs.api.idle import ClientCount
 from ipvcs.client.daemon_lock import DaemonLock
 from ipvcs.client.socket_path import SocketPlace, plan_socket
+from ipvcs.errors import UnavailableError
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.node.identity.keys import PrivateKey
 from ipvcs.storage.home import Home
@@ -37,9 +38,22 @@ _LAST_RESORT: Final = 4.0
 """Seconds after which a process that ends does end, whatever hangs."""
 _FILES: Final = 8192
 """Open files that are enough: the most connections that are held, dialled or in their handshake, several times over."""
+_HOME_PERIOD: Final = 2.0
+"""Seconds between looks whether the home is still there."""
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = logging.getLogger(__name__)
+
+
+class HomeGoneError(UnavailableError):
+    """The home of a running daemon was deleted or moved away."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"home '{home}' was deleted or moved away while its daemon ran",
+            hint="move it back, or start a daemon for a new one",
+        )
+        self.home = home
 
 
 class ListeningNode(Protocol):
@@ -102,6 +116,8 @@ class Daemon:
     swarm_addresses: Sequence[str]
     api: ServedApi
     stop: anyio.Event
+    is_home_there: Callable[[], bool]
+    """Tells whether the home is still where it was."""
 
 
 @asynccontextmanager
@@ -129,7 +145,8 @@ async def open_daemon(
             ):
                 lock.publish_api(api.addresses[0])
                 try:
-                    yield Daemon([str(addr) for addr in node.listen_addresses()], api, stop)
+                    addresses = [str(addr) for addr in node.listen_addresses()]
+                    yield Daemon(addresses, api, stop, lambda: lock.is_in_place)
                 finally:
                     ending.shield = True  # who cancels us wants an end, but may not deny peers their goodbye
                     ending.deadline = anyio.current_time() + SHUTDOWN_TIMEOUT
@@ -155,7 +172,9 @@ async def run_daemon(
 
     Raises:
         DaemonRunningError, ListenError: as `open_daemon`.
+        HomeGoneError: somebody deleted the home, or moved it away.
     """
+    is_gone = False
     _raise_file_limit()
     with anyio.CancelScope() as running, _ending_by_signals(running, ending):
         async with open_daemon(home, private_key, options, open_node=open_node, serve_api=serve_api) as daemon:
@@ -165,8 +184,10 @@ async def run_daemon(
                 say(f"API server listening on {address}")
             say("Daemon is ready")
             ready()
-            await _wait_for_end(daemon, options)
+            is_gone = await _wait_for_end(daemon, options)
             ending()
+    if is_gone:
+        raise HomeGoneError(home.path)
 
 
 def end_at_last() -> None:
@@ -224,19 +245,33 @@ def _ending_by_signals(running: anyio.CancelScope, ending: Callable[[], None]) -
             signal.signal(number, handler)
 
 
-async def _wait_for_end(daemon: Daemon, options: DaemonOptions) -> None:
-    """Return when the RPC asks for the end, or nobody has asked for anything for long enough."""
+async def _wait_for_end(daemon: Daemon, options: DaemonOptions) -> bool:
+    """Return when the RPC asks for the end, nobody has asked for anything for long enough, or the home is gone.
+
+    Tells whether it is that: what was stored since would be stored nowhere.
+    """
+    is_gone = False
 
     async def end_when_idle(idle: float) -> None:
         await daemon.api.clients.wait_idle(idle, options.stays)
         _log.info("ending, nobody needs it", extra={"idle": idle})
         daemon.stop.set()
 
+    async def end_without_home() -> None:
+        nonlocal is_gone
+        while daemon.is_home_there():
+            await anyio.sleep(_HOME_PERIOD)
+        _log.error("ending, the home is gone")
+        is_gone = True
+        daemon.stop.set()
+
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end_without_home)
         if options.idle is not None:
             tasks.start_soon(end_when_idle, options.idle)
         await daemon.stop.wait()
         tasks.cancel_scope.cancel()
+    return is_gone
 
 
 def _listen_addresses(home: Home, *, loopback_only: bool) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from ipvcs.client.socket_path import POINTER_NAME, SocketPlace, make_private
 from ipvcs.errors import ConflictError, UsageError
-from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.multiaddr import Multiaddr, MultiaddrError
 from ipvcs.node.network.errors import ListenError
 from ipvcs.storage.disk import disk_errors, write_atomically
 
@@ -80,9 +80,7 @@ def bind_tcp(addresses: Sequence[str]) -> list[ApiSocket]:
         ApiAddressError: not such an address; nothing is bound then.
         ListenError: in use or not permitted.
     """
-    if len(addresses) > _MAX_TCP:
-        raise ApiAddressError(addresses[_MAX_TCP], f"it is one of more than {_MAX_TCP}")
-    wanted = [_parse_tcp(text) for text in addresses]
+    wanted = parse_api_addresses(addresses)
     with ExitStack() as undo:
         bound: list[ApiSocket] = []
         for addr, host, port in wanted:
@@ -101,8 +99,18 @@ def bind_tcp(addresses: Sequence[str]) -> list[ApiSocket]:
         return bound
 
 
+def parse_api_addresses(addresses: Sequence[str]) -> list[tuple[Multiaddr, str, int]]:
+    """Return each address with its host and port. Raises ApiAddressError."""
+    if len(addresses) > _MAX_TCP:
+        raise ApiAddressError(addresses[_MAX_TCP], f"it is one of more than {_MAX_TCP}")
+    return [_parse_tcp(text) for text in addresses]
+
+
 def _parse_tcp(text: str) -> tuple[Multiaddr, str, int]:
-    addr = Multiaddr.parse(text)
+    try:
+        addr = Multiaddr.parse(text)
+    except MultiaddrError as exc:
+        raise ApiAddressError(text, str(exc)) from exc
     if addr.protocols not in (("ip4", "tcp"), ("ip6", "tcp")):
         raise ApiAddressError(text, "it is not an IP address with a TCP port")
     host, port = (component.value for component in addr)

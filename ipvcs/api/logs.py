@@ -67,10 +67,10 @@ class LineFormatter(logging.Formatter):
             _cut(_printable(record.getMessage()), 4 * _MAX_VALUE),
             *(f"{key}={_value(value)}" for key, value in fields.items()),
         ]
-        line = _shorten(" ".join(words))
+        line = _shorten_ids(" ".join(words))
         if record.exc_info:
             trace = self.formatException(record.exc_info)
-            line += "".join(f"\n  {_shorten(_printable(each))}" for each in trace.splitlines())
+            line += "".join(f"\n  {_shorten_ids(_printable(each))}" for each in trace.splitlines())
         return line
 
 
@@ -110,7 +110,7 @@ def parse_levels(text: str) -> dict[str, str]:
         subsystem, equals, level = word.rpartition("=")
         if equals and not subsystem:
             raise LogLevelError(f"'{word}' names no subsystem", hint="write 'SUBSYSTEM=LEVEL' or 'LEVEL'")
-        _number(level)
+        parse_level(level)
         found["all" if not equals or subsystem in ALL else subsystem] = level
     return dict(sorted(found.items(), key=lambda item: item[0] != "all"))
 
@@ -123,7 +123,7 @@ def set_level(subsystem: str, level: str) -> None:
     Raises:
         LogLevelError: no such level.
     """
-    number = _number(level)
+    number = parse_level(level)
     if subsystem not in ALL:
         logging.getLogger(_logger_name(subsystem)).setLevel(number)
         return
@@ -153,7 +153,8 @@ def _logger_name(subsystem: str) -> str:
     return subsystem if subsystem == ROOT or subsystem.startswith(f"{ROOT}.") else f"{ROOT}.{subsystem}"
 
 
-def _number(level: str) -> int:
+def parse_level(level: str) -> int:
+    """Return the number that `logging` has for one of `LEVELS`. Raises LogLevelError."""
     try:
         return LEVELS[level.lower()]
     except KeyError:
@@ -175,5 +176,5 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _shorten(text: str) -> str:
+def _shorten_ids(text: str) -> str:
     return _SECRETS.sub(r"\1…", _IDS.sub(lambda found: shorten_id(found[0]), text))

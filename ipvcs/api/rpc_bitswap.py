@@ -10,11 +10,12 @@ from typing import Any, Final
 from ipvcs.api.command import Call, Command
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.multiformats.typed import parse_typed
 
 
 async def ledger(call: Call) -> dict[str, Any]:
     """Tell what was exchanged with the peer named. A peer that we never met has an empty ledger."""
-    peer_id = PeerId.parse(call.arguments.args[0])
+    peer_id = parse_typed(PeerId.parse, call.arguments.args[0])
     found = call.node.bitswap.ledger(peer_id)
     return {
         "Peer": str(peer_id),
@@ -28,7 +29,7 @@ async def ledger(call: Call) -> dict[str, Any]:
 async def wantlist(call: Call) -> dict[str, Any]:
     """List what we want, or what the peer of the option `peer` wants of us."""
     name = call.arguments.text("peer", "p", default="")
-    peer_id = PeerId.parse(name) if name else None
+    peer_id = parse_typed(PeerId.parse, name) if name else None
     own = peer_id is None or peer_id == call.node.peer_id
     return {"Keys": _links(call.node.bitswap.wantlist(None if own else peer_id))}
 

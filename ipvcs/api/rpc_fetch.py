@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ipvcs.api.command import MAX_DEADLINE, Call, Command
 from ipvcs.multiformats.cid import Cid
+from ipvcs.multiformats.typed import parse_typed
 from ipvcs.node.exchange.fetch import STALL_TIMEOUT, FetchProgress
 
 MAX_ROOTS: Final = 100
@@ -16,7 +17,7 @@ MAX_ROOTS: Final = 100
 
 async def fetch(call: Call) -> None:
     """Fetch the blocks of the CIDs given and, unless `recursive` is false, all that they reach."""
-    roots = [Cid.parse(text) for text in call.arguments.args]
+    roots = [parse_typed(Cid.parse, text) for text in call.arguments.args]
     recursive = call.arguments.flag("recursive", "r", default=True)
     stall = call.arguments.duration("stall", default=STALL_TIMEOUT)
 

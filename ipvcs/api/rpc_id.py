@@ -7,16 +7,16 @@ import base64
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ipvcs import __version__
+from ipvcs import AGENT_VERSION
 from ipvcs.api.command import Call, Command
 from ipvcs.api.node_services import NodeServices
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.multiformats.typed import parse_typed
 from ipvcs.node.identity.keys import PublicKey
 from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.network.peer_facts import PeerFacts
 
-AGENT_VERSION: Final = f"ipvcs/{__version__}"
 _MAX_TEXT: Final = 128
 """Characters of a stranger's text, as Kubo's CleanAndTrim."""
 
@@ -26,7 +26,7 @@ async def show_id(call: Call) -> dict[str, Any]:
     node = call.node
     base = call.arguments.text("peerid-base", default="b58mh")
     name = call.arguments.try_arg(0)
-    peer_id = node.peer_id if name is None else PeerId.parse(name)
+    peer_id = node.peer_id if name is None else parse_typed(PeerId.parse, name)
     shown = _format_id(peer_id, base)  # an unknown base is told before anybody is dialled
     if peer_id == node.peer_id:
         return {**describe_self(node), "ID": shown}

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from ipvcs.api.arguments import BadRequestError
 from ipvcs.api.command import MAX_DEADLINE, Call, Command
-from ipvcs.api.peer_address import parse_peer_address
 from ipvcs.errors import UnavailableError
+from ipvcs.multiformats.peer_address import parse_peer
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import PeerInfo
 
@@ -36,8 +36,9 @@ class PingFailedError(UnavailableError):
 
 async def ping(call: Call) -> None:
     """Ping the peer named, by id or address, `count` times."""
-    peer = _parse_peer(call.arguments.args[0])
-    if peer.peer_id == call.node.peer_id:
+    peer_id, addr = parse_peer(call.arguments.args[0])
+    peer = PeerInfo(peer_id, () if addr is None else (addr,))
+    if peer_id == call.node.peer_id:
         raise PingSelfError
     count = call.arguments.integer("count", "n", default=_DEFAULT_COUNT, least=1, most=_MAX_COUNT)
     # A peer out of reach is one error with its reason, not `count` failed pings.
@@ -58,13 +59,6 @@ async def ping(call: Call) -> None:
 
 def _line(*, success: bool = True, seconds: float = 0, text: str = "") -> dict[str, Any]:
     return {"Success": success, "Time": round(seconds * 1e9), "Text": text}
-
-
-def _parse_peer(text: str) -> PeerInfo:
-    if not text.startswith("/"):
-        return PeerInfo(PeerId.parse(text))
-    peer_id, addr = parse_peer_address(text)
-    return PeerInfo(peer_id, () if addr is None else (addr,))
 
 
 COMMANDS: Final = (Command("ping", ping, ("peer ID",), deadline=MAX_DEADLINE),)

@@ -20,6 +20,7 @@ from ipvcs.errors import IpvcsError, NotFoundError
 from ipvcs.multiformats import multibase
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.multiformats.typed import parse_typed
 from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.routing.interface import PeerNotFoundError, ValueNotFoundError, get_value
 from ipvcs.node.routing.value_store import MAX_VALUE
@@ -69,7 +70,7 @@ class NotHereError(NotFoundError):
 
 async def find_peer(call: Call) -> None:
     """Tell where the peer named may be reached."""
-    peer_id = PeerId.parse(call.arguments.args[0])
+    peer_id = parse_typed(PeerId.parse, call.arguments.args[0])
     try:
         found = await call.node.routing.find_peer(peer_id)
     except PeerNotFoundError as exc:
@@ -79,7 +80,7 @@ async def find_peer(call: Call) -> None:
 
 async def find_providers(call: Call) -> None:
     """Tell who has the block of a CID, each as it is found, `num-providers` of them at most."""
-    cid = Cid.parse(call.arguments.args[0])
+    cid = parse_typed(Cid.parse, call.arguments.args[0])
     most = call.arguments.integer("num-providers", "n", default=_DEFAULT_PROVIDERS, least=1, most=_MAX_PROVIDERS)
     count = 0
     async with call.node.routing.find_providers(cid) as found:
@@ -98,7 +99,7 @@ async def provide(call: Call) -> None:
         raise BadRequestError(
             "option 'recursive' is not supported", hint="`ipvcs config Reprovider.Strategy pinned` announces all of it"
         )
-    cids = [Cid.parse(text) for text in call.arguments.args]
+    cids = [parse_typed(Cid.parse, text) for text in call.arguments.args]
     for cid in cids:  # before the first of them is announced
         if not call.node.has_block(cid):
             raise NotHereError(cid)
@@ -134,12 +135,12 @@ def parse_key(text: str) -> bytes:
     """Return the key that people write `/ipns/<name>` or `/pk/<NodeId>`: a peer id's bytes behind the namespace.
 
     Raises:
-        BadRequestError: another form. PeerIdError: no peer id.
+        BadRequestError: another form. ArgumentError: no peer id.
     """
     start, *parts = text.split("/")
     if start or len(parts) != 2 or parts[0] not in NAMESPACES:
         raise BadRequestError(f"invalid key '{text[:80]}'", hint="a key is '/ipns/<name>' or '/pk/<NodeId>'")
-    return NAMESPACES[parts[0]] + PeerId.parse(parts[1]).raw
+    return NAMESPACES[parts[0]] + parse_typed(PeerId.parse, parts[1]).raw
 
 
 def _event(

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from ipvcs.api.command import Call, Command
 from ipvcs.api.duration import format_duration
-from ipvcs.api.peer_address import parse_peer_address
 from ipvcs.api.rpc_id import clean, describe_peer, full_address
 from ipvcs.errors import IpvcsError, UnavailableError
 from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_address import parse_peer_address
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import Connection, PeerInfo
 

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ipvcs.api.auth import TokenGuard, load_token
 from ipvcs.api.endpoint import ENDING
+from ipvcs.api.framing import FramingGuard
 from ipvcs.api.listen import ApiSocket, bind_tcp, bind_unix
 from ipvcs.client.socket_path import SocketPlace
 
@@ -45,9 +46,10 @@ async def serve(
     `task_status` is told when connections are accepted. Runs on asyncio only.
     """
     ending = anyio.Event()
+    guarded = FramingGuard(app)
 
     async def handing_on(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "extensions": {**scope.get("extensions", {}), ENDING: ending}}, receive, send)
+        await guarded({**scope, "extensions": {**scope.get("extensions", {}), ENDING: ending}}, receive, send)
 
     server = _Server(
         uvicorn.Config(

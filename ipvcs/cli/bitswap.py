@@ -7,6 +7,7 @@ import click
 
 from ipvcs.cli.app import App
 from ipvcs.cli.options import Group, json_option
+from ipvcs.multiformats.typed import parse_typed
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 """Kubo prints powers of 1000 here."""
@@ -25,7 +26,7 @@ def ledger(app: App, peer: str, as_json: bool) -> None:
     """Show what was exchanged with PEER, a NodeId, and what it owes us."""
     from ipvcs.multiformats.peer_id import PeerId
 
-    PeerId.parse(peer)
+    parse_typed(PeerId.parse, peer)
     answer = app.client(start=False).call("bitswap/ledger", peer)
     if as_json:
         app.ui.json(answer)
@@ -58,7 +59,7 @@ def wantlist(app: App, peer: str | None, as_json: bool) -> None:
     from ipvcs.multiformats.peer_id import PeerId
 
     if peer is not None:
-        PeerId.parse(peer)
+        parse_typed(PeerId.parse, peer)
     answer = app.client(start=False).call("bitswap/wantlist", peer=peer)
     if as_json:
         app.ui.json(answer)

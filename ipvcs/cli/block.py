@@ -127,11 +127,12 @@ def rm(app: App, cids: tuple[str, ...], force: bool, quiet: bool, as_json: bool)
     """
     from ipvcs.cli.main import report
     from ipvcs.multiformats.cid import Cid
+    from ipvcs.multiformats.typed import parse_typed
     from ipvcs.objects.block import BlockNotFoundError
     from ipvcs.storage.gc import NOT_FOUND, remove
 
     failed = False
-    for cid, kept in remove(app.home, [Cid.parse(text) for text in cids]):
+    for cid, kept in remove(app.home, [parse_typed(Cid.parse, text) for text in cids]):
         error: ConflictError | NotFoundError | None = None
         if kept == NOT_FOUND:
             error = None if force else BlockNotFoundError(cid)

@@ -7,7 +7,7 @@ import click
 
 from ipvcs.cli.app import App
 from ipvcs.cli.options import Group, Number, json_option
-from ipvcs.errors import DecodeError
+from ipvcs.errors import DecodeError, UsageError
 
 
 @click.group("cid", cls=Group)
@@ -29,7 +29,8 @@ def format_(
     """Print each CID (of standard input's lines if none) by a template.
 
     %% percent, %b %B multibase name and code, %v %V version, %c %C codec, %h %H hash function, %L digest length, %m
-    multihash, %d digest, %s CID (capitals: without the multibase prefix), %P prefix. Exit status 1 if one is not a CID.
+    multihash, %d digest, %s CID (capitals: without the multibase prefix), %P prefix. One that is none is told of,
+    and the rest goes on.
     """
     from ipvcs.multiformats import codecs
     from ipvcs.multiformats.cid_format import base_of, format_cid
@@ -56,7 +57,9 @@ def format_(
 @json_option
 @click.pass_obj
 def base32(app: App, cids: tuple[str, ...], as_json: bool) -> int:
-    """Print each CID (of standard input's lines if none) as CIDv1 in base32. Exit status 1 if one is not a CID."""
+    """Print each CID (of standard input's lines if none) as CIDv1 in base32. One that is none is told of,
+    and the rest goes on.
+    """
 
     def convert(text: str) -> str:
         from ipvcs.multiformats.cid import Cid
@@ -85,7 +88,9 @@ def _each(app: App, cids: tuple[str, ...], convert: Callable[[str], str], as_jso
             app.ui.json({"CidStr": text, "Formatted": converted, "ErrorMsg": ""})
         else:
             app.ui.data(converted)
-    return 1 if failed else 0
+    if not failed:
+        return 0
+    return UsageError.exit_code if cids else 1  # what was typed is usage, what came through a pipe is data
 
 
 def _stdin_lines() -> Iterator[str]:

@@ -1,7 +1,7 @@
 """`ipvcs config`: read and change settings."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,9 +9,20 @@ from ipvcs.cli.app import App
 from ipvcs.cli.options import Command, Group
 from ipvcs.errors import UsageError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ipvcs.storage.config import Config
+
 
 class _ConfigGroup(Group):
     """`config KEY [VALUE]` beside the subcommands: a first word that is none of them is a key."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take Kubo's order of words, too: `config --json KEY VALUE`."""
+        if args and args[0].partition("=")[0] in ("--json", "--bool"):
+            args = ["value", *args]
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -38,6 +49,9 @@ def config_command() -> None:
 @click.pass_obj
 def value_command(app: App, key: str, value: str | None, as_json: bool, as_bool: bool) -> None:
     """Print or change one setting."""
+    from ipvcs.cli.setting_checks import check_setting
+    from ipvcs.storage.config import check_value
+
     config = app.home.config
     if value is None:
         found = config.get(key)
@@ -47,9 +61,12 @@ def value_command(app: App, key: str, value: str | None, as_json: bool, as_bool:
     if as_json or as_bool:
         parsed = _parse(key, value)
     try:
-        config.set(key, parsed)
+        json.dumps(parsed, ensure_ascii=False).encode()
     except UnicodeEncodeError as exc:
         raise UsageError(f"value of '{key}' is not text in UTF-8") from exc
+    check_value(key, parsed)
+    check_setting(config, key, parsed)
+    config.set(key, parsed)
 
 
 @config_command.command("show")
@@ -66,24 +83,29 @@ def replace(app: App, file: Any) -> None:
     """Set all settings from FILE (`-`: standard input); what it lacks returns to its default."""
     from pathlib import Path
 
-    from ipvcs.storage.config import parse_config
-
-    app.home.config.replace(parse_config(file.read(), Path(file.name)))
+    _replace(app.home.config, file.read(), Path(file.name))
 
 
 @config_command.command("edit", cls=Command)
 @click.pass_obj
 def edit(app: App) -> None:
     """Open the settings in $VISUAL or $EDITOR."""
-    from ipvcs.storage.config import parse_config
-
     config = app.home.config
     before = config.path.read_text(encoding="utf-8")
     after = click.edit(before, extension=".json", require_save=True)
     if after is None:
         app.ui.note("config: not changed")
         return
-    config.replace(parse_config(after.encode(), config.path))
+    _replace(config, after.encode(), config.path)
+
+
+def _replace(config: "Config", text: bytes, source: "Path") -> None:
+    from ipvcs.cli.setting_checks import check_settings
+    from ipvcs.storage.config import SETTINGS, Config, parse_config
+
+    values = parse_config(text, source)
+    check_settings(Config(source, values).get, list(SETTINGS))
+    config.replace(values)
 
 
 def _parse(key: str, text: str) -> Any:

@@ -43,10 +43,10 @@ def id_command(app: App, peer: str | None, template: str | None, as_json: bool) 
 
 
 def _find(app: App, peer: str | None) -> dict[str, Any]:
-    from ipvcs.cli.peers import parse_peer
     from ipvcs.client.socket_path import DaemonNotRunningError
+    from ipvcs.multiformats.peer_address import parse_peer
 
-    wanted: PeerId | None = parse_peer(peer) if peer is not None else None
+    wanted: PeerId | None = parse_peer(peer)[0] if peer is not None else None
     try:
         client = app.client(start=False)
     except DaemonNotRunningError:
@@ -58,13 +58,13 @@ def _find(app: App, peer: str | None) -> dict[str, Any]:
 
 
 def _offline(app: App) -> dict[str, Any]:
-    from ipvcs import __version__
+    from ipvcs import AGENT_VERSION
 
     key = app.keystore.node_public_key()
     return {
         "ID": str(key.peer_id),
         "PublicKey": base64.b64encode(key.encode()).decode(),
-        "AgentVersion": f"ipvcs/{__version__}",
+        "AgentVersion": AGENT_VERSION,
     }
 
 

@@ -105,7 +105,9 @@ def export(app: App, name: str, output: str | None, chosen: str | None, ask: boo
     if encrypts and key_format is not KeyFormat.PEM_ENCRYPTED:
         raise UsageError(f"{key_format} is not encrypted", hint=f"leave --format out, or use {_ENCRYPTED}")
     path = None if output == "-" else Path(output or _file_name(name, key_format.extension))
-    if path is not None and os.path.lexists(path):
+    if path is None:
+        app.ui.need_stdout()
+    elif os.path.lexists(path):
         raise KeyFileExistsError(path)
     data = _export(app, app.keystore.get(name), key_format, passphrase_file)
     if path is None:

@@ -19,7 +19,10 @@ def level(app: App, words: tuple[str, ...], as_json: bool) -> None:
     """Log SUBSYSTEM, or all, from LEVEL on: debug, info, warning, error or fatal. Until the daemon ends."""
     if len(words) > 2:
         raise click.UsageError("takes a subsystem and a level")
+    from ipvcs.api.logs import parse_level
+
     subsystem, wanted = words if len(words) == 2 else ("all", words[0])
+    parse_level(wanted)
     answer = app.client(start=False).call("log/level", subsystem, wanted)
     if as_json:
         app.ui.json(answer)

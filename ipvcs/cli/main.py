@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.ui import ReaderGoneError, output_errors
+from ipvcs.cli.ui import ReaderGoneError, Ui, output_errors
 from ipvcs.errors import IpvcsError
 
 _COMMANDS: Final[dict[str, str]] = {
@@ -196,6 +196,7 @@ def _open_closed_streams() -> None:
     """Make standard streams that were closed lead to /dev/null, as git does: else the next file opened would be one."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
+            Ui.stdout_was_closed |= name == "stdout"
             null = os.open(os.devnull, os.O_RDWR)
             if null != descriptor:
                 os.dup2(null, descriptor)

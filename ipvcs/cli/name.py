@@ -11,6 +11,7 @@ import click
 from ipvcs.cli.app import App
 from ipvcs.cli.options import Group, Number, json_option
 from ipvcs.cli.ui import output_errors
+from ipvcs.multiformats.typed import parse_typed
 
 if TYPE_CHECKING:
     from ipvcs.multiformats.peer_id import PeerId
@@ -53,7 +54,9 @@ def publish(
     from ipvcs.api.duration import parse_duration
     from ipvcs.node.naming.name_path import NamePath
 
-    value = str(NamePath.parse(path, "ipfs"))  # before a daemon is started for a slip of the pen
+    value = str(
+        parse_typed(lambda text: NamePath.parse(text, "ipfs"), path)
+    )  # before a daemon is started for a slip of the pen
     for duration in (lifetime, ttl):
         if duration is not None:
             parse_duration(duration)
@@ -100,7 +103,7 @@ def resolve(
     from ipvcs.node.naming.name_path import NamePath
 
     if name is not None:
-        NamePath.parse(name, "ipns")
+        parse_typed(lambda text: NamePath.parse(text, "ipns"), name)
     if dht_timeout is not None:
         parse_duration(dht_timeout)
     answers = app.client().stream(
@@ -157,7 +160,7 @@ def inspect(app: App, file: str, name: str | None, as_json: bool) -> int:
     from ipvcs.multiformats.peer_id import PeerId
     from ipvcs.node.naming.record import MAX_RECORD, InvalidRecordError, IpnsRecord
 
-    peer_id = None if name is None else PeerId.parse(name.removeprefix("/ipns/"))
+    peer_id = None if name is None else parse_typed(PeerId.parse, name.removeprefix("/ipns/"))
     raw = read_input(file, MAX_RECORD)
     record, reason = None, ""
     try:

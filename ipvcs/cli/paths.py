@@ -16,7 +16,8 @@ def resolve_cid(app: App, text: str) -> "Cid":
 
     Raises:
         UsageError: the path goes on inside a block, where there is no CID.
-        PathSyntaxError, CidError, PathError, BlockNotFoundError: as `path.resolve`.
+        ArgumentError: not a path.
+        PathError, BlockNotFoundError: as `path.resolve`.
     """
     found = resolve(app, text)
     if found.remainder:
@@ -28,12 +29,13 @@ def locate(app: App, text: str) -> "Path":
     """Return the path that `text` writes, its name, if it starts at one, resolved.
 
     Raises:
-        PathSyntaxError, CidError: it is no path. NameOfflineError and what a node says: the name leads nowhere.
+        ArgumentError: it is no path. NameOfflineError and what a node says: the name leads nowhere.
     """
     from ipvcs.cli.name_lookup import resolve_name
+    from ipvcs.multiformats.typed import parse_typed
     from ipvcs.objects.path import parse_path
 
-    path = parse_path(text)
+    path = parse_typed(parse_path, text)
     if isinstance(path.root, str):
         found = parse_path(resolve_name(app, path.root))
         return replace(found, components=(*found.components, *path.components))

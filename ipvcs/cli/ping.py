@@ -16,8 +16,8 @@ from ipvcs.cli.ui import output_errors
 @click.pass_obj
 def ping_command(app: App, peer: str, count: int, as_json: bool) -> int:
     """Measure round trips to PEER, a NodeId or a multiaddr that ends in one. Exit status 1 if it never answers."""
-    from ipvcs.cli.peers import parse_peer
     from ipvcs.client.client import RemoteCommandError
+    from ipvcs.multiformats.peer_address import parse_peer
 
     parse_peer(peer)  # before a daemon is started for a slip of the pen
     client = app.client()

@@ -239,6 +239,18 @@ def _configured(config: "Config") -> dict[str, Any]:
     return values
 
 
+def import_choices(key: str, value: Any) -> dict[str, Any]:
+    """Return the argument of `resolve_options` that the setting `key` of imports stands for."""
+    from ipvcs.multiformats import multihash
+
+    (name,) = (name for name, setting in _SETTINGS.items() if setting == key)
+    if name == "hash_name":
+        return {"hash_code": multihash.code_of(value)}
+    if name == "hamt_threshold":
+        return {name: _parse_size(value)}
+    return {"hamt_fanout" if name == "max_hamt_fanout" else name: value}
+
+
 def _parse_size(text: str) -> int:
     """Return the bytes that a size such as `256KiB` or `1B` means."""
     number = text.rstrip("BbiKkMmGg ")

@@ -9,6 +9,7 @@ import click
 from ipvcs.cli.app import App
 from ipvcs.cli.options import Group, Number, json_option
 from ipvcs.cli.ui import output_errors
+from ipvcs.multiformats.typed import parse_typed
 
 _VALUE: Final = 5
 """The type of the event that has a value, by go-libp2p's numbers."""
@@ -31,7 +32,7 @@ def findpeer(app: App, peer: str, as_json: bool) -> None:
     """Print the addresses of the peer NODEID. Exit status 1 if nobody knows it."""
     from ipvcs.multiformats.peer_id import PeerId
 
-    PeerId.parse(peer)  # before a daemon is started for a slip of the pen
+    parse_typed(PeerId.parse, peer)  # before a daemon is started for a slip of the pen
     for event in app.client().stream("routing/findpeer", peer):
         if as_json:
             app.ui.json(event)
@@ -51,7 +52,7 @@ def findprovs(app: App, cid: str, num_providers: int, verbose: bool, as_json: bo
     """Print the NodeIds of peers said to have the block CID, as they are found. Exit status 1 if there are none."""
     from ipvcs.multiformats.cid import Cid
 
-    Cid.parse(cid)
+    parse_typed(Cid.parse, cid)
     count = 0
     for event in app.client().stream("routing/findprovs", cid, num_providers=num_providers):
         providers = event.get("Responses") or []
@@ -79,7 +80,7 @@ def provide(app: App, cids: tuple[str, ...], as_json: bool) -> None:
     from ipvcs.multiformats.cid import Cid
     from ipvcs.objects.block import BlockNotFoundError
 
-    for cid in (Cid.parse(text) for text in cids):
+    for cid in (parse_typed(Cid.parse, text) for text in cids):
         if not app.home.blocks.has(cid):
             raise BlockNotFoundError(cid)
     client = app.client()
@@ -139,14 +140,14 @@ def put(app: App, key: str, file: str, as_json: bool) -> None:
 
 
 def _check_key(key: str) -> None:
-    """Raise UsageError or PeerIdError for what is no key, before a daemon is started for a slip of the pen."""
+    """Raise UsageError for what is no key, before a daemon is started for a slip of the pen."""
     from ipvcs.errors import UsageError
     from ipvcs.multiformats.peer_id import PeerId
 
     start, *parts = key.split("/")
     if start or len(parts) != 2 or parts[0] not in ("ipns", "pk"):
         raise UsageError(f"invalid key '{key}'", hint="a key is '/ipns/NAME' or '/pk/NODEID'")
-    PeerId.parse(parts[1])
+    parse_typed(PeerId.parse, parts[1])
 
 
 def _flush() -> None:

@@ -95,10 +95,10 @@ def listen(app: App, as_json: bool) -> None:
 @click.pass_obj
 def connect(app: App, addresses: tuple[str, ...], as_json: bool) -> None:
     """Connect to the peer at each ADDRESS, a multiaddr that ends in /p2p/NODEID."""
-    from ipvcs.cli.peers import parse_peer
+    from ipvcs.multiformats.peer_address import parse_peer_address
 
     for address in addresses:
-        parse_peer(address)  # before a daemon is started for a slip of the pen
+        parse_peer_address(address)  # before a daemon is started for a slip of the pen
     _print_strings(app, app.client().call("swarm/connect", *addresses), as_json)
 
 
@@ -111,10 +111,10 @@ def disconnect(app: App, addresses: tuple[str, ...], as_json: bool) -> int:
 
     Exit status 1 if there was none.
     """
-    from ipvcs.cli.peers import parse_peer
+    from ipvcs.multiformats.peer_address import parse_peer_address
 
     for address in addresses:
-        parse_peer(address)
+        parse_peer_address(address)
     answer = app.client(start=False).call("swarm/disconnect", *addresses)
     _print_strings(app, answer, as_json)
     return 0 if all(line.endswith(" success") for line in answer.get("Strings") or []) else 1

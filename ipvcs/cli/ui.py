@@ -1,11 +1,13 @@
 """The terminal: data to stdout, everything else to stderr, progress bars when somebody is watching."""
 
+import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ipvcs.errors import IpvcsError
 
@@ -38,9 +40,17 @@ class ReaderGoneError(IpvcsError):
 class Ui:
     """Where a command writes. `bars` is whether it shows progress; None decides by the terminal."""
 
+    stdout_was_closed: ClassVar[bool] = False
+    """Whether the process was started without a standard output: what is printed then goes nowhere, as with git."""
+
     def __init__(self) -> None:
         self.bars: bool | None = None
         self._bar: _Bar | None = None
+
+    def need_stdout(self) -> None:
+        """For what must not be lost. Raises OutputError when there is no standard output."""
+        if self.stdout_was_closed:
+            raise OutputError(os.strerror(errno.EBADF))
 
     @property
     def shows_progress(self) -> bool:

@@ -54,7 +54,8 @@ class DaemonRunningError(ConflictError):
 class DaemonLock:
     """The held lock. A context manager; `release` may be called again."""
 
-    def __init__(self, fd: int, holder: Holder) -> None:
+    def __init__(self, path: Path, fd: int, holder: Holder) -> None:
+        self._path = path.absolute()
         self._fd = fd
         self._holder = holder
 
@@ -73,7 +74,7 @@ class DaemonLock:
                 if not _lock(fd, time.monotonic() + _PATIENCE):
                     raise DaemonRunningError(home, _read(fd))
                 started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                lock = cls(fd, Holder(os.getpid(), started, None, command))
+                lock = cls(path, fd, Holder(os.getpid(), started, None, command))
                 lock._write(lock._holder)
             except BaseException:
                 os.close(fd)
@@ -84,6 +85,14 @@ class DaemonLock:
         """Write down where the API listens."""
         self._holder = Holder(self._holder.pid, self._holder.started, address, self._holder.command)
         self._write(self._holder)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the home still has the file that is locked: not when the home was deleted or moved away."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Let the next one have it."""

@@ -9,7 +9,7 @@ Spec: https://specs.ipfs.tech/cid/ and https://github.com/multiformats/cid
 from dataclasses import dataclass
 from typing import Final, Self
 
-from ipvcs.errors import DecodeError
+from ipvcs.errors import DecodeError, shorten
 from ipvcs.multiformats import codecs, multibase, multihash, varint
 
 _V0_PREFIX: Final = b"\x12\x20"  # a bare sha2-256 multihash
@@ -23,7 +23,7 @@ class CidError(DecodeError):
     """Not a CID. `subject` is what was given, as text."""
 
     def __init__(self, message: str, subject: str = "", *, hint: str | None = None) -> None:
-        super().__init__(f"invalid CID '{_shorten(subject)}': {message}" if subject else message, hint=hint)
+        super().__init__(f"invalid CID '{shorten(subject)}': {message}" if subject else message, hint=hint)
         self.subject = subject
 
 
@@ -217,7 +217,3 @@ class Cid:
 
     def __repr__(self) -> str:
         return f"Cid({self.encode()})"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 80 else text[:60] + "…"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self, TypeVar
 
-from ipvcs.errors import DecodeError
+from ipvcs.errors import DecodeError, shorten
 from ipvcs.multiformats import varint
 from ipvcs.multiformats.multiaddr_protocols import BY_CODE, BY_NAME, VARIABLE, Protocol, ProtocolValueError
 from ipvcs.multiformats.peer_id import PeerId
@@ -30,9 +30,8 @@ class MultiaddrError(DecodeError):
         if subject is None:
             super().__init__(f"invalid multiaddr: {message}")
         else:
-            shown = subject if len(subject) <= 200 else subject[:180] + "…"
             super().__init__(
-                f"invalid multiaddr '{shown}': {message}",
+                f"invalid multiaddr '{shorten(subject, 200)}': {message}",
                 hint="a multiaddr looks like '/ip4/127.0.0.1/tcp/4001' or '/dns/example.com/udp/4001/quic-v1'",
             )
         self.subject = subject

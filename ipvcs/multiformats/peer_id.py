@@ -10,7 +10,7 @@ Spec: https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md
 from dataclasses import dataclass
 from typing import Final, Self
 
-from ipvcs.errors import DecodeError
+from ipvcs.errors import DecodeError, shorten
 from ipvcs.multiformats import codecs, multibase, multihash
 from ipvcs.multiformats.cid import Cid
 
@@ -24,9 +24,8 @@ class PeerIdError(DecodeError):
     """Not a peer id. `subject` is what was given, as text."""
 
     def __init__(self, message: str, subject: str = "") -> None:
-        shown = subject if len(subject) <= 80 else subject[:60] + "…"
         super().__init__(
-            f"invalid peer id '{shown}': {message}" if subject else f"invalid peer id: {message}",
+            f"invalid peer id '{shorten(subject)}': {message}" if subject else f"invalid peer id: {message}",
             hint="a peer id looks like '12D3Koo…', 'k51…' or 'Qm…'" if subject else None,
         )
         self.subject = subject

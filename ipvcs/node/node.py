@@ -5,17 +5,19 @@ Everything above the network takes a `Host` and knows nothing of what is wired h
 
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TypeVar
 
 import anyio
 
 from ipvcs.errors import UsageError
 from ipvcs.multiformats.cid import Cid
-from ipvcs.multiformats.multiaddr import Multiaddr, MultiaddrError
+from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_address import parse_peer_address
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.multiformats.typed import ArgumentError, parse_typed
 from ipvcs.node.exchange.engine import Engine
 from ipvcs.node.exchange.fetch import FetchProgress, OnProgress, fetch_dag
 from ipvcs.node.exchange.fetch_session import Providers
@@ -57,10 +59,10 @@ from ipvcs.node.routing.provider_service import ProviderService, ProvideStats
 from ipvcs.node.routing.reprovider import Strategy
 from ipvcs.node.routing.store_service import StoreService
 from ipvcs.node.routing.validators import PublicKeyValidator, Validators
-from ipvcs.storage.config import Config
+from ipvcs.storage.config import ROUTING_TYPES, Config
 from ipvcs.storage.home import Home
 
-_ROUTING_TYPES: Final = ("auto", "dhtclient", "dhtserver", "none")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +130,8 @@ async def open_node(
         ListenError: none of `listen` can be bound.
     """
     config = home.config
-    listen_addrs = [_parse(text, "Addresses.Swarm") for text in listen]
-    bootstrap = [_parse_peer(text, "Bootstrap") for text in config.get("Bootstrap")]
+    listen_addrs = [_parse(Multiaddr.parse, text, "Addresses.Swarm") for text in listen]
+    bootstrap = [_parse(parse_peer_address, text, "Bootstrap") for text in config.get("Bootstrap")]
     resources = Resources()
     gate = Gate.parse(
         deny=[*config.get("Swarm.AddrFilters"), *config.get("Swarm.Deny")], allow=config.get("Swarm.Allow")
@@ -207,10 +209,10 @@ async def _enter_routing(
     validators = Validators({b"pk": PublicKeyValidator(), b"ipns": IpnsValidator()})
     stores = await stack.enter_async_context(StoreService.open(home.datastore, validators, swarm.peer_id))
     kind = home.config.get("Routing.Type")
-    if kind not in _ROUTING_TYPES:
+    if kind not in ROUTING_TYPES:
         raise UsageError(
             f"unknown routing type '{kind}'",
-            hint=f"set `ipvcs config Routing.Type` to one of: {', '.join(_ROUTING_TYPES)}",
+            hint=f"set `ipvcs config Routing.Type` to one of: {', '.join(ROUTING_TYPES)}",
         )
     if kind == "none":
         return OfflineRouting(swarm.peer_id, stores.values, stores.providers, time.time)
@@ -314,15 +316,8 @@ def _stack_settings(config: Config) -> StackSettings:
     )
 
 
-def _parse(text: str, key: str) -> Multiaddr:
+def _parse(parse: Callable[[str], _T], text: str, key: str) -> _T:
     try:
-        return Multiaddr.parse(text)
-    except MultiaddrError as exc:
+        return parse_typed(parse, text)
+    except ArgumentError as exc:
         raise UsageError(str(exc), hint=f"mend it with `ipvcs config {key}`") from exc
-
-
-def _parse_peer(text: str, key: str) -> Multiaddr:
-    addr = _parse(text, key)
-    if addr.peer_id is None:
-        raise UsageError(f"'{text}' names no peer", hint=f"end it with '/p2p/<NodeId>': `ipvcs config {key}`")
-    return addr

@@ -18,7 +18,7 @@ Spec: https://specs.ipfs.tech/http-gateways/path-gateway/ (paths), white paper Â
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ipvcs.errors import DecodeError, LimitError, NotFoundError, UnavailableError
+from ipvcs.errors import DecodeError, LimitError, NotFoundError, UnavailableError, shorten
 from ipvcs.multiformats import codecs
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects import codec_registry, dag_pb, directory, unixfs
@@ -104,18 +104,18 @@ def parse_path(text: str) -> Path:
         namespace, _, rest = text[1:].partition("/")
         if namespace not in ("ipfs", "ipns"):
             raise PathSyntaxError(
-                f"invalid path '{_shorten(text)}': it starts with neither '/ipfs/' nor '/ipns/'",
+                f"invalid path '{shorten(text)}': it starts with neither '/ipfs/' nor '/ipns/'",
                 hint="a path looks like '/ipfs/<cid>/a/b' or '<cid>/a/b'",
             )
     root, _, tail = rest.partition("/")
     if not root:
         raise PathSyntaxError(
-            f"invalid path '{_shorten(text)}': it has no CID", hint="a path looks like '/ipfs/<cid>/a/b'"
+            f"invalid path '{shorten(text)}': it has no CID", hint="a path looks like '/ipfs/<cid>/a/b'"
         )
     try:
         components = tuple(name for name in tail.encode("utf-8", "surrogateescape").split(b"/") if name)
     except UnicodeEncodeError as exc:
-        raise PathSyntaxError(f"invalid path {_shorten(text)!r}: it is not text") from exc
+        raise PathSyntaxError(f"invalid path {shorten(text)!r}: it is not text") from exc
     if len(components) > MAX_COMPONENTS:
         raise LimitError(f"path of {len(components)} components is over the limit of {MAX_COMPONENTS}")
     return Path(namespace, Cid.parse(root) if namespace == "ipfs" else root, components)
@@ -252,8 +252,3 @@ def _index(name: bytes, count: int) -> int | None:
         return None
     index = int(name)
     return index if index < count else None
-
-
-def _shorten(text: str) -> str:
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= 80 else text[:60] + "â€¦"

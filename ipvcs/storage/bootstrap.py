@@ -7,8 +7,11 @@ Spec: https://docs.ipfs.tech/how-to/modify-bootstrap-list/
 from collections.abc import Sequence
 from typing import Final
 
-from ipvcs.errors import DecodeError, UsageError
+from ipvcs.errors import UsageError
 from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_address import parse_peer_address
+from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.multiformats.typed import ArgumentError
 from ipvcs.storage.config import Config
 
 DEFAULT_PEERS: Final = (
@@ -42,7 +45,7 @@ def add_bootstrap(config: Config, peers: Sequence[str]) -> list[str]:
     """Put `peers` in front of the list, each once and whether or not it was there; return them.
 
     Raises:
-        MultiaddrError: not an address. BootstrapError: it does not say which peer, or nothing but that.
+        ArgumentError: not an address that ends in a peer. BootstrapError: it says nothing but that.
     """
     wanted: dict[str, None] = {}
     for peer in peers:
@@ -64,11 +67,11 @@ def remove_bootstrap(config: Config, peers: Sequence[str]) -> list[str]:
     """Take `peers` from the list and return what was removed: that address, or all of a peer's for `/p2p/<NodeId>`.
 
     Raises:
-        MultiaddrError: not an address. BootstrapError: it does not say which peer.
+        ArgumentError: not an address that ends in a peer.
     """
     if not peers:
         raise BootstrapError("no bootstrap peers to remove", hint="name addresses, or `all`")
-    unwanted = [_parse(peer) for peer in peers]
+    unwanted = [parse_peer_address(peer) for peer in peers]
     removed: list[str] = []
 
     def edit(old: list[str]) -> list[str]:
@@ -93,29 +96,20 @@ def clear_bootstrap(config: Config) -> list[str]:
     return removed
 
 
-def _parse(peer: str) -> Multiaddr:
-    addr = Multiaddr.parse(peer)
-    if addr.peer_id is None:
-        raise BootstrapError(
-            f"bootstrap address '{peer}' does not say which peer it leads to", peer, hint="end it with '/p2p/<NodeId>'"
-        )
-    return addr
-
-
 def _new_entry(peer: str) -> str:
-    addr = _parse(peer)
-    if addr.protocols == ("p2p",):
+    _peer_id, where = parse_peer_address(peer)
+    if where is None:
         raise BootstrapError(
             f"bootstrap address '{peer}' does not say where the peer is",
             peer,
             hint="give it as '/ip4/…/tcp/…/p2p/<NodeId>' or '/dnsaddr/…/p2p/<NodeId>'",
         )
-    return str(addr)
+    return str(Multiaddr.parse(peer))  # as everybody else writes it
 
 
-def _covers(unwanted: Multiaddr, entry: str) -> bool:
+def _covers(unwanted: tuple[PeerId, Multiaddr | None], entry: str) -> bool:
     try:
-        addr = Multiaddr.parse(entry)
-    except DecodeError:  # somebody wrote it into the file; `all` removes it
+        peer_id, where = parse_peer_address(entry)
+    except ArgumentError:  # somebody wrote it into the file; `all` removes it
         return False
-    return addr.peer_id == unwanted.peer_id if unwanted.protocols == ("p2p",) else addr == unwanted
+    return peer_id == unwanted[0] and unwanted[1] in (None, where)

@@ -16,6 +16,10 @@ from ipvcs.storage.disk import disk_errors, dump_json, locked_directory, write_a
 _TYPE_NAMES: Final = {bool: "true or false", str: "a string", int: "a whole number", list: "a list of strings"}
 
 
+ROUTING_TYPES: Final = ("auto", "dhtclient", "dhtserver", "none")
+"""The values of `Routing.Type`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A known key: its type, its default (None: not set) and what it does."""

@@ -30,8 +30,9 @@ class Owner:
     """What it owns, dialled or accepted."""
     closed: list[tuple[Connection, BaseException | None]] = field(default_factory=list)
 
-    def on_stream(self, stream: Stream) -> None:
+    def on_stream(self, stream: Stream) -> bool:
         self.tasks.start_soon(self._serve, stream)
+        return True
 
     async def _serve(self, stream: Stream) -> None:
         await self.handlers[stream.protocol](stream)

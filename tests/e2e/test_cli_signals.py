@@ -115,7 +115,7 @@ def test_a_put_that_is_ended_at_any_time_prints_no_traceback(
         process.send_signal(number)
         output, errors = process.communicate(timeout=60)
         assert b"Traceback" not in errors, errors.decode()
-        assert process.returncode in (0, 128 + number, -number)
+        assert process.returncode in (0, 128 + number, -number), errors.decode()
         stored += [Cid.parse(line) for line in output.decode().rpartition("\n")[0].split()]  # whole lines count
     check_after_crash(tmp_path / "home", stored)
 

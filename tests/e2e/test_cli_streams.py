@@ -77,8 +77,14 @@ def test_streams_that_are_closed_lead_nowhere(shell: Shell, line: str) -> None:
     assert shell.run(line)[0] == 0
 
 
+def test_a_key_that_nobody_would_get_is_not_exported(shell: Shell) -> None:
+    code, out, errors = shell.run("ipvcs key export -o - self >&-")
+    assert (code, out, errors) == (128, "", "error: cannot write to standard output: Bad file descriptor\n")
+    assert shell.run("ipvcs id >/dev/null && ipvcs key export -o - self >/dev/null")[0] == 0
+
+
 def test_an_error_does_not_go_to_standard_output_when_standard_error_is_closed(shell: Shell) -> None:
-    assert shell.run("ipvcs cat nope 2>&-") == (128, "", "")
+    assert shell.run("ipvcs cat nope 2>&-") == (129, "", "")
 
 
 def test_closed_streams_do_no_harm_to_the_home(shell: Shell, root: str) -> None:
@@ -95,7 +101,7 @@ def test_an_output_that_is_full_is_an_error(shell: Shell, root: str, command: st
 
 
 def test_a_standard_error_that_is_full_changes_no_exit_status(shell: Shell) -> None:
-    assert shell.run("ipvcs cat nope 2>/dev/full")[0] == 128
+    assert shell.run("ipvcs cat nope 2>/dev/full")[0] == 129
     assert shell.run("ipvcs frobnicate 2>/dev/full")[0] == 129
 
 
@@ -165,7 +171,7 @@ def test_a_home_may_be_written_with_a_slash_or_in_any_bytes(shell: Shell) -> Non
 def test_arguments_that_are_not_utf_8_are_errors_or_names(shell: Shell, root: str) -> None:
     bad = "$(printf '\\377')"
     for line, code in (
-        (f"ipvcs cat {bad}", 128),
+        (f"ipvcs cat {bad}", 129),
         (f"ipvcs {bad}", 129),
         (f"ipvcs put {bad}", 128),
         (f"ipvcs cat {root}/{bad}", 128),

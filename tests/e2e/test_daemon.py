@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,22 @@ def test_peers_that_are_connected_and_clients_that_wait_do_not_delay_the_end(dae
     finally:
         waiting.kill()
         waiting.communicate()
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved away"])
+def test_it_ends_and_says_why_when_its_home_is_gone(daemons: Daemons, how: str) -> None:
+    home = daemons.make_home()
+    daemon = daemons.start(home)
+    if how == "deleted":
+        shutil.rmtree(home)
+    else:
+        home.rename(home.with_name("elsewhere"))
+        home.mkdir()  # another one in its place is not it
+    out, log = daemon.process.communicate(timeout=10)
+    assert (daemon.process.returncode, out) == (128, "")
+    assert "ERROR ipvcs.api.daemon ending, the home is gone\n" in log
+    assert f"error: home '{home}' was deleted or moved away while its daemon ran\n" in log
+    assert "Traceback" not in log
 
 
 def test_shutdown_returns_when_it_has_ended(daemons: Daemons) -> None:

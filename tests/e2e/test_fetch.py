@@ -293,7 +293,13 @@ def test_a_dag_that_nobody_has_whole_leaves_nothing_half_written(daemons: Daemon
     root, leaf = without_leaf(holder, daemons)
     work = daemons.path / "work"
     work.mkdir()
-    for words in (["get"], ["get", "-a", "-C"], ["dag", "export", "-o", "out"], ["pin", "add"], ["pin", "add", "--json"]):
+    for words in (
+        ["get"],
+        ["get", "-a", "-C"],
+        ["dag", "export", "-o", "out"],
+        ["pin", "add"],
+        ["pin", "add", "--json"],
+    ):
         done = run(*words, "--timeout", "1s", root, home=fetcher.home, cwd=work)
         assert (done.code, done.stdout) == (128, b""), words
         assert f"nobody sent block '{leaf}' within 1 second" in done.stderr
@@ -313,7 +319,9 @@ def test_what_is_pinned_from_the_network_outlives_a_collection(content: Content,
     assert whole == blocks_of(content.holder.home, content.node)
     assert run("repo", "gc", "-q", home=fetcher.home).out == ""
     assert blocks_in(fetcher.home) == whole
-    assert run("pin", "ls", "--names", "-t", "recursive", home=fetcher.home).lines == [f"{content.node} recursive theirs"]
+    assert run("pin", "ls", "--names", "-t", "recursive", home=fetcher.home).lines == [
+        f"{content.node} recursive theirs"
+    ]
     assert run("pin", "verify", home=fetcher.home).code == 0
     assert run("cat", "--offline", f"{content.root}/file", home=fetcher.home).stdout == noise(3 * MIB + 5, 1)
 
@@ -389,7 +397,9 @@ def test_paths_that_start_at_a_name_are_fetched(content: Content, daemons: Daemo
     for each in (name, node_id):
         done = run("cat", f"/ipns/{each}/sub/small", home=shared.home)
         assert (done.code, done.stdout, done.stderr) == (0, b"small\n", "")
-    assert run("ls", f"/ipns/{name}/sub", home=shared.home).out == run("ls", f"{content.root}/sub", home=shared.home).out
+    assert (
+        run("ls", f"/ipns/{name}/sub", home=shared.home).out == run("ls", f"{content.root}/sub", home=shared.home).out
+    )
     for each in ("mine", "self", name, node_id):
         assert run("cat", f"/ipns/{each}/sub/small", home=publisher.home).stdout == b"small\n"
 

@@ -20,7 +20,16 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PrivateKey, PublicKey, generate_key
 from ipvcs.node.network.errors import DialError, ProtocolNotSupportedError
-from ipvcs.node.network.interface import Buffer, Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
+from ipvcs.node.network.interface import (
+    Admission,
+    Buffer,
+    Connection,
+    Direction,
+    Notifiee,
+    PeerInfo,
+    Stream,
+    StreamHandler,
+)
 
 WINDOW = 256 * 1024
 """Bytes in flight one way on one stream."""
@@ -192,7 +201,10 @@ class FakeConnection:
         ours.other, theirs.other = theirs, ours
         self.live.append(ours)
         self.other.live.append(theirs)
-        self.host.network.tasks.start_soon(_serve, handler, theirs)
+        if self.remote.admissions[protocol](self.local_peer):
+            self.host.network.tasks.start_soon(_serve, handler, theirs)
+        else:
+            theirs.reset()
         return ours
 
     async def aclose(self) -> None:
@@ -214,6 +226,7 @@ class FakeHost:
         self.network = network
         self.private_key = private_key
         self.handlers: dict[str, StreamHandler] = {}
+        self.admissions: dict[str, Admission] = {}
         self.addrs: tuple[Multiaddr, ...] = (LOOPBACK,)
         self._connections: list[FakeConnection] = []
         self._notifiees: list[Notifiee] = []
@@ -222,8 +235,9 @@ class FakeHost:
     def peer_id(self) -> PeerId:
         return self.private_key.public_key.peer_id
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, admit: Admission | None = None) -> None:
         self.handlers[protocol] = handler
+        self.admissions[protocol] = admit or (lambda _peer_id: True)
 
     def unhandle(self, protocol: str) -> None:
         self.handlers.pop(protocol, None)

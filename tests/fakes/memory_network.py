@@ -329,7 +329,8 @@ class MemoryConnection:
         self._post(lambda: self.other._on_answered(number, agreed))
         if agreed is not None:
             stream = self._streams[number] = MemoryStream(self, number, "inbound", agreed)
-            self._owner.on_stream(stream)
+            if not self._owner.on_stream(stream):
+                stream.reset()
 
     def _on_answered(self, number: int, agreed: str | None) -> None:
         if (answered := self._answered.get(number)) is not None:

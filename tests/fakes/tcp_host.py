@@ -1,7 +1,7 @@
 """The TCP stack without a swarm: one transport, handlers by protocol, and what happened to its connections."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import anyio
@@ -9,8 +9,8 @@ import anyio
 from ipvcs.errors import IpvcsError
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.node.identity.keys import generate_key
-from ipvcs.node.network.connection import KeepAlive
 from ipvcs.node.network.interface import Connection, Listener, Stream, StreamHandler
+from ipvcs.node.network.keep_alive import KeepAlive
 from ipvcs.node.network.limits import Limits, Resources
 from ipvcs.node.network.mplex import MplexSession
 from ipvcs.node.network.noise import NoiseSecurity
@@ -46,6 +46,8 @@ class TcpHost:
         )
         self.transport = TcpTransport(upgrader, self.resources)
         self.handlers: dict[str, StreamHandler] = {"/echo": echo}
+        self.admit: Callable[[str], bool] = lambda _protocol: True
+        """Whether to serve a stream of a protocol."""
         self.accepted: list[Connection] = []
         self.ended: list[tuple[Connection, BaseException | None]] = []
         self.listener: Listener | None = None
@@ -83,10 +85,13 @@ class TcpHost:
 
     # ---- ConnectionOwner ----
 
-    def on_stream(self, stream: Stream) -> None:
+    def on_stream(self, stream: Stream) -> bool:
+        if not self.admit(stream.protocol):
+            return False
         task = asyncio.get_running_loop().create_task(self._serve(stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True
 
     def on_closed(self, connection: Connection, reason: BaseException | None) -> None:
         self.ended.append((connection, reason))

@@ -16,9 +16,9 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PrivateKey, generate_key
 from ipvcs.node.network import mplex, yamux
 from ipvcs.node.network.address_book import AddressBook
-from ipvcs.node.network.connection import KeepAlive
 from ipvcs.node.network.identify import IdentifyService
-from ipvcs.node.network.interface import Connection, Direction
+from ipvcs.node.network.interface import Connection, Direction, PeerInfo
+from ipvcs.node.network.keep_alive import KeepAlive
 from ipvcs.node.network.limits import MIB, Resources
 from ipvcs.node.network.mplex import MplexSession
 from ipvcs.node.network.noise import NoiseSecurity
@@ -138,7 +138,7 @@ async def open_stack(
 async def connect(node: Node | Stack, remote: Remote, direction: Direction, version: int = 4) -> Connection:
     """Return a connection that we or they dialled, once both sides have it. `version` is that of IP."""
     if direction == "outbound":
-        await node.swarm.connect_addr(remote.addr)
+        await node.swarm.connect(PeerInfo(remote.peer_id, (remote.addr,)), force=True)
     else:
         await remote.dial(own_addr(node, version))
     await wait_until(lambda: bool(node.swarm.connections(remote.peer_id)))

@@ -14,7 +14,9 @@ import anyio
 from anyio import to_thread
 
 from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_address import parse_peer_address
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.node import Node
 from tests.interop import netns
 from tests.interop.json_peer import JsonPeer
@@ -42,7 +44,8 @@ class OwnNode(JsonPeer):
 async def _answer(node: Node, request: dict[str, Any]) -> dict[str, Any]:
     try:
         assert request["cmd"] == "dial"
-        await node.swarm.connect_addr(Multiaddr.parse(request["addr"]))
+        peer_id, addr = parse_peer_address(request["addr"])
+        await node.swarm.connect(PeerInfo(peer_id, () if addr is None else (addr,)), force=True)
     except Exception as exc:
         return {"id": request["id"], "ok": False, "error": repr(exc)}
     return {"id": request["id"], "ok": True}

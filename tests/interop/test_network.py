@@ -16,7 +16,7 @@ from ipvcs.node.identity.keys import KeyType, PrivateKey, generate_key
 from ipvcs.node.network.address_book import Source
 from ipvcs.node.network.errors import DialError, PeerMismatchError
 from ipvcs.node.network.identify import IDENTIFY, PUSH
-from ipvcs.node.network.interface import Connection, Direction, Stream
+from ipvcs.node.network.interface import Connection, Direction, PeerInfo, Stream
 from ipvcs.node.network.ping import PING
 from ipvcs.node.node import Node
 from tests.interop.helia_peer import HeliaPeer
@@ -212,7 +212,7 @@ async def test_somebody_else_than_was_dialled_is_cut_off_before_a_connection_sta
             await node.transport.dial(bare_addr(remote), stranger, node.swarm)
         assert (caught.value.expected, caught.value.actual) == (stranger, remote.peer_id)
         with pytest.raises(DialError, match=f"dialled '{stranger}', but '{remote.peer_id}' answered"):
-            await node.swarm.connect_addr(Multiaddr.parse(f"{bare_addr(remote)}/p2p/{stranger}"))
+            await node.swarm.connect(PeerInfo(stranger, (bare_addr(remote),)))
 
         assert node.swarm.connections() == []
         assert not await remote.is_connected_to(node.peer_id)

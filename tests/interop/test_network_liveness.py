@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from ipvcs.errors import UnavailableError
-from ipvcs.node.network.connection import KeepAlive
 from ipvcs.node.network.interface import Connection, Direction
+from ipvcs.node.network.keep_alive import KeepAlive
 from ipvcs.node.network.ping import PING
 from tests.interop.helia_peer import HeliaPeer
 from tests.interop.kubo_peer import KuboPeer

@@ -7,7 +7,7 @@ Compare: Kubo's bootstrapper, `core/bootstrap`, whose numbers these are.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import anyio
@@ -26,14 +26,14 @@ PERIOD: Final = 30.0
 
 
 class Bootstrapper:
-    """Dials `addrs`, each with the `/p2p` of its peer, through `host`. Run `run` in a task."""
+    """Dials `peers`, each with one of its addresses, through `host`. Run `run` in a task."""
 
-    def __init__(self, host: Host, addrs: Sequence[Multiaddr]) -> None:
+    def __init__(self, host: Host, peers: Iterable[tuple[PeerId, Multiaddr | None]]) -> None:
+        """`peers` may name one again with another address, or without any: then only the address book knows it."""
         self._host = host
         grouped: dict[PeerId, list[Multiaddr]] = {}
-        for addr in addrs:
-            assert addr.peer_id is not None
-            grouped.setdefault(addr.peer_id, []).append(addr)
+        for peer_id, addr in peers:
+            grouped.setdefault(peer_id, []).extend([] if addr is None else [addr])
         self._peers = [PeerInfo(peer_id, tuple(found)) for peer_id, found in grouped.items()]
 
     async def run(self) -> None:

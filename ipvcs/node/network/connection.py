@@ -4,8 +4,9 @@
     link ◄─ write ─ SecureChannel.seal ◄─ MuxerSession.data_to_send ◄─ streams' send, answers
 
 There is no task here: bytes that arrive are decrypted, parsed and handed to the streams in the call that brings them,
-and answers leave in the same call. Streams write straight through while the link takes it; when it is full they wait,
-in order. So a reader that does not read fills its stream's window and nothing else, and pongs wait for nobody.
+and answers leave in the same call; only what takes longer than a turn waits for the next one (`turns`). Streams write
+straight through while the link takes it; when it is full they wait, in order. So a reader that does not read fills its
+stream's window and nothing else, and pongs wait for nobody.
 
 This file is tied to asyncio; the cores are not. Their clock is the system's, not the event loop's: uvloop's goes in
 steps of a millisecond, longer than a round trip on loopback.
@@ -16,7 +17,6 @@ import logging
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from itertools import takewhile
 from time import monotonic
 from typing import Final
 
@@ -27,6 +27,7 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PublicKey
 from ipvcs.node.network.interface import Buffer, ConnectionOwner, Direction
+from ipvcs.node.network.keep_alive import Heartbeat, KeepAlive, PeerSilentError
 from ipvcs.node.network.limits import PeerShare, Resources
 from ipvcs.node.network.link import Link
 from ipvcs.node.network.muxer import (
@@ -44,10 +45,12 @@ from ipvcs.node.network.muxer import (
 )
 from ipvcs.node.network.security import SecureChannel, Secured
 from ipvcs.node.network.stream import MuxedStream
+from ipvcs.node.network.stream_deadlines import StreamDeadlines
+from ipvcs.node.network.turns import TURN, Portions, Turns
 
 _log = logging.getLogger(__name__)
 
-_TURN: Final = 256 * 1024
+_WRITE_TURN: Final = 256 * 1024
 """Bytes that streams write before the event loop looks at anything else."""
 _SMALL: Final = 4 * 1024
 """Bytes. Sends up to this size leave together, at the end of a turn of the event loop: an answer, the end of its stream
@@ -61,26 +64,8 @@ _LINGER: Final = 600.0
 of ours may be lost."""
 _MAX_LINGERING: Final = 4096
 """Streams that we closed and may still wait for; the oldest is reset earlier when there are more."""
-_WRITE_LIMIT: Final = 1024 * 1024 + _TURN
+_WRITE_LIMIT: Final = 1024 * 1024 + _WRITE_TURN
 """Bytes that streams alone can have waiting: the link's high-water mark and a write across it."""
-
-
-class KeepAlive:
-    """When to ask whether the peer is there, in seconds. Go and js ask every 30 s."""
-
-    __slots__ = ("interval", "timeout")
-
-    def __init__(self, interval: float = 30.0, timeout: float = 10.0) -> None:
-        self.interval = interval
-        self.timeout = timeout
-
-
-class PeerSilentError(UnavailableError):
-    """The peer does not answer keep-alives."""
-
-    def __init__(self, peer_id: PeerId, seconds: float) -> None:
-        super().__init__(f"peer '{peer_id}' did not answer for {seconds:g} s")
-        self.peer_id = peer_id
 
 
 class WriteBacklogError(ProtocolError):
@@ -100,6 +85,7 @@ class MuxedConnection:
         direction: Direction,
         security: str,
         resources: Resources,
+        turns: Turns,
         keep_alive: KeepAlive,
     ) -> None:
         self.local_peer = local_peer
@@ -119,20 +105,25 @@ class MuxedConnection:
         self._session = session
         self._owner: ConnectionOwner
         self._resources = resources
-        self._keep_alive = keep_alive
+        self._turns = turns
+        self._portions = Portions()
+        self._waits = False  # for its turn
+        self._heartbeat = Heartbeat(
+            keep_alive,
+            ask=self._ping,
+            measure_progress=lambda: (self._received, link.bytes_sent),
+            on_silence=lambda: self._fail(PeerSilentError(self.remote_peer, keep_alive.timeout)),
+        )
         self._streams: dict[StreamKey, MuxedStream] = {}
         self._received = 0
-        self._progress = (0, 0)
         self.unread = 0
         self._share: PeerShare
         self._turn = 0
         self._flush_scheduled = False
         self._writers: deque[asyncio.Future[None]] = deque()
         self._openers: deque[asyncio.Future[None]] = deque()
-        self._lingering: dict[StreamKey, float] = {}  # streams that we closed and the peer has not, oldest first
-        self._negotiations: dict[StreamKey, float] = {}  # deadlines of streams that the peer opened, oldest first
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._pinger: asyncio.TimerHandle | None = None
+        self._lingering = StreamDeadlines(_LINGER, self._on_lingered)  # we closed them and the peer has not
+        self._negotiations = StreamDeadlines(resources.limits.negotiation_timeout, self._on_undecided)
         self._goodbye: asyncio.TimerHandle | None = None
         self._closing = False
         self._reason: Exception | None = None
@@ -143,13 +134,9 @@ class MuxedConnection:
         """Begin to work for `owner`: `plaintext` and `wire` are what came behind the handshakes, decrypted and not."""
         self._owner = owner
         self._share = self._resources.join(self.remote_peer, self)
-        self._ping()
-        try:
-            for data in plaintext:
-                self._session.receive_data(data, monotonic())
-            self._dispatch()
-        except ProtocolError as exc:
-            self._fail(exc)
+        self._heartbeat.start()
+        for data in plaintext:
+            self._portions.add(data)
         self._link.attach(self, wire)  # in any case: the link's end must reach us
 
     # ---- Connection ----
@@ -226,20 +213,55 @@ class MuxedConnection:
             return len(data)
         try:
             plaintexts, used = self._channel.open(data)
-            now = monotonic()
-            for plaintext in plaintexts:
-                self._session.receive_data(plaintext, now)
-                self._dispatch()
-            self._flush()
             self._received += used
-            if self._link.write_backlog > _WRITE_LIMIT + self._resources.limits.control_backlog:
-                raise WriteBacklogError(f"peer '{self.remote_peer}' causes answers that it does not read")
+            for plaintext in plaintexts:
+                self._portions.add(plaintext)
+            if not self._waits:
+                self._work()
+                if self._portions.size:
+                    self._wait_for_turn()
         except ProtocolError as exc:
             self._fail(exc)
             return len(data)
-        if self._channel.ended:
-            self._say_goodbye(None)
         return used
+
+    def _work(self) -> None:
+        """Parse, deliver and answer until nothing is left or the turn is over. Raises ProtocolError."""
+        began = now = monotonic()
+        while size := self._portions.size:
+            self._session.receive_data(self._portions.take(), now)
+            self._dispatch()
+            before, now = now, monotonic()
+            self._portions.adapt(size - self._portions.size, now - before)
+            if now - began > TURN:
+                break
+        self._flush()
+        if self._link.write_backlog > _WRITE_LIMIT + self._resources.limits.control_backlog:
+            raise WriteBacklogError(f"peer '{self.remote_peer}' causes answers that it does not read")
+        if self._channel.ended and not self._portions.size:
+            self._say_goodbye(None)
+
+    def _wait_for_turn(self) -> None:
+        if self._turns.wait(self, self._portions.size):
+            self._waits = True
+            self._link.pause_reading()
+        else:
+            while self._portions.size:
+                self._work()
+
+    def work_on(self) -> bool:
+        """Go on where the last turn ended. See `turns.Worker`."""
+        if self._closing:
+            return False
+        try:
+            self._work()
+        except ProtocolError as exc:
+            self._fail(exc)
+        if self._portions.size:
+            return True
+        self._waits = False
+        self._link.resume_reading()
+        return False
 
     def wire_lost(self, error: Exception | None) -> None:
         """End everything: nothing arrives any more."""
@@ -270,11 +292,11 @@ class MuxedConnection:
         if isinstance(event, StreamOpened):
             self._accept(event.key)
         elif isinstance(event, StreamEnded):
-            self._lingering.pop(event.key, None)
+            self._lingering.discard(event.key)
             if (stream := self._streams.get(event.key)) is not None:
                 stream.on_ended()
         elif isinstance(event, StreamReset):
-            self._lingering.pop(event.key, None)
+            self._lingering.discard(event.key)
             if (stream := self._streams.get(event.key)) is not None:
                 self._remove(stream)
                 stream.on_broken(event.reason)
@@ -282,7 +304,8 @@ class MuxedConnection:
             if (stream := self._streams.get(event.key)) is not None:
                 stream.on_sendable()
         elif isinstance(event, PongReceived):
-            self._on_pong(event.rtt)
+            self.rtt = event.rtt
+            self._heartbeat.on_pong()
         elif isinstance(event, GoAwayReceived):
             self._gone_away = True
             if event.code:
@@ -295,8 +318,7 @@ class MuxedConnection:
             return
         stream = MuxedStream(self, key, "inbound")
         self._streams[key] = stream
-        self._negotiations[key] = self._loop.time() + self._resources.limits.negotiation_timeout
-        self._schedule_sweep(self._negotiations[key])
+        self._negotiations.add(key)
         served = self._owner.served_protocols()
         stream.respond(lambda protocol: protocol in served)
 
@@ -304,8 +326,9 @@ class MuxedConnection:
 
     def negotiated(self, stream: MuxedStream) -> None:
         """`stream`, opened by the peer, has a protocol."""
-        del self._negotiations[stream.key]
-        self._owner.on_stream(stream)
+        self._negotiations.discard(stream.key)
+        if not self._owner.on_stream(stream):
+            self._refuse(stream, "it is refused")
 
     def send(self, key: StreamKey, data: memoryview) -> int:
         """Send as much of `data` as the peer's window takes; return how much."""
@@ -333,7 +356,7 @@ class MuxedConnection:
     def is_turn_over(self, taken: int) -> bool:
         """Whether the writer of `taken` bytes should let others run."""
         self._turn += max(taken, _SEND_COST)
-        if self._turn < _TURN:
+        if self._turn < _WRITE_TURN:
             return False
         self._turn = 0
         return True
@@ -375,12 +398,9 @@ class MuxedConnection:
         self._remove(stream)
         if not self._closing and not peer_ended:
             self._session.discard(stream.key)
-            self._lingering[stream.key] = self._loop.time() + _LINGER
+            self._lingering.add(stream.key)
             if len(self._lingering) > _MAX_LINGERING:
-                oldest = next(iter(self._lingering))
-                del self._lingering[oldest]
-                self._session.reset(oldest)
-            self._schedule_sweep(self._lingering[stream.key])
+                self._session.reset(self._lingering.pop_oldest())
 
     def reset(self, stream: MuxedStream) -> None:
         """Abandon a stream."""
@@ -392,7 +412,7 @@ class MuxedConnection:
     def _remove(self, stream: MuxedStream) -> None:
         if self._streams.pop(stream.key, None) is not None:
             self._resources.release_stream(self._share, inbound=stream.direction == "inbound")
-            self._negotiations.pop(stream.key, None)
+            self._negotiations.discard(stream.key)
             self.last_used = self._loop.time()
             _wake_all(self._openers)
 
@@ -415,59 +435,30 @@ class MuxedConnection:
 
     # ---- time ----
 
-    def _ping(self) -> None:
-        """Ask now; look for the answer after the time-out."""
-        if self._session.ping(monotonic()):
-            self._schedule_flush()
-            self._progress = self._measure_progress()
-            self._pinger = self._loop.call_later(self._keep_alive.timeout, self._on_silence)
+    def _ping(self) -> bool:
+        if not self._session.ping(monotonic()):
+            return False
+        self._schedule_flush()
+        return True
 
-    def _on_pong(self, rtt: float) -> None:
-        self.rtt = rtt
-        if self._pinger is not None:
-            self._pinger.cancel()
-        self._pinger = self._loop.call_later(self._keep_alive.interval, self._ping)
-
-    def _on_silence(self) -> None:
-        """No pong came. On a slow line it may be behind a lot of data: bytes that move are an answer, too."""
-        progress = self._measure_progress()
-        if progress == self._progress:
-            self._fail(PeerSilentError(self.remote_peer, self._keep_alive.timeout))
-            return
-        self._progress = progress
-        self._pinger = self._loop.call_later(self._keep_alive.timeout, self._on_silence)
-
-    def _measure_progress(self) -> tuple[int, int]:
-        return self._received, self._link.bytes_sent
-
-    def _schedule_sweep(self, due: float) -> None:
-        if self._sweeper is not None:
-            if self._sweeper.when() <= due:
-                return
-            self._sweeper.cancel()
-        self._sweeper = self._loop.call_at(due, self._sweep)
-
-    def _sweep(self) -> None:
-        """Reset the streams whose time is over."""
-        self._sweeper = None
-        now = self._loop.time()
-        for key in list(takewhile(lambda key: self._negotiations[key] <= now, self._negotiations)):
-            stream = self._streams[key]
-            self._remove(stream)
-            self._session.refuse(key)
-            stream.on_broken("the peer did not say in time what the stream is for")
-        for key in list(takewhile(lambda key: self._lingering[key] <= now, self._lingering)):
-            del self._lingering[key]
-            self._session.reset(key)
+    def _on_undecided(self, keys: list[StreamKey]) -> None:
+        for key in keys:
+            self._refuse(self._streams[key], "the peer did not say in time what the stream is for")
         try:
             self._dispatch()  # a peer that is refused too often ends here
         except ProtocolError as exc:
             self._fail(exc)
-            return
+
+    def _on_lingered(self, keys: list[StreamKey]) -> None:
+        for key in keys:
+            self._session.reset(key)
         self._schedule_flush()
-        for deadlines in (self._negotiations, self._lingering):
-            if deadlines:
-                self._schedule_sweep(next(iter(deadlines.values())))
+
+    def _refuse(self, stream: MuxedStream, reason: str) -> None:
+        self._remove(stream)
+        self._session.refuse(stream.key)
+        self._schedule_flush()
+        stream.on_broken(reason)
 
     # ---- the end ----
 
@@ -495,9 +486,9 @@ class MuxedConnection:
         if self._closed.is_set():
             return
         was_closing, self._closing = self._closing, True
-        for timer in (self._pinger, self._sweeper, self._goodbye):
-            if timer is not None:
-                timer.cancel()
+        self._heartbeat.stop()
+        if self._goodbye is not None:
+            self._goodbye.cancel()
         if not was_closing:
             self._reason = error
             self._break_streams(error)
@@ -511,6 +502,8 @@ class MuxedConnection:
             self._remove(stream)
             stream.on_broken(reason)
         self._lingering.clear()
+        self._negotiations.clear()
+        self._portions.clear()
         _wake_all(self._writers)
         _wake_all(self._openers)
 

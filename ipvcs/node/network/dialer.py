@@ -106,24 +106,16 @@ class Dialer:
                 if joined:
                     raise
 
-    async def dial_addr(self, addr: Multiaddr, *, timeout: float | None = None) -> Connection:
-        """Return a new connection to whoever is at `addr`, which names no peer. Raises as `dial`."""
-        self._settings.table.check_room()
-        return await self._start(None, (addr,), force=True, timeout=timeout).wait()
-
     def aclose(self) -> None:
         """End every dial; who waits hears a DialError."""
         self._open = False
         for dial in self._running:
             dial.scope.cancel()
 
-    def _start(
-        self, peer_id: PeerId | None, addrs: tuple[Multiaddr, ...], *, force: bool, timeout: float | None
-    ) -> "_Dial":
-        name = str(peer_id or addrs[0])
+    def _start(self, peer_id: PeerId, addrs: tuple[Multiaddr, ...], *, force: bool, timeout: float | None) -> "_Dial":
         if not self._open:
-            raise DialError(f"cannot connect to '{name}': this node is shutting down")
-        dial = _Dial(peer_id, name, force=force, timeout=self._settings.timeout if timeout is None else timeout)
+            raise DialError(f"cannot connect to '{peer_id}': this node is shutting down")
+        dial = _Dial(peer_id, force=force, timeout=self._settings.timeout if timeout is None else timeout)
         choice = _Choice(self._settings, dial)
 
         def won(connection: Connection) -> None:
@@ -143,10 +135,9 @@ class Dialer:
         )
         dial.on_abandoned = partial(self._forget, dial)
         dial.join(addrs, force=force)
-        if peer_id is not None:
-            self._dials[peer_id] = dial
+        self._dials[peer_id] = dial
         self._running.add(dial)
-        self._tasks.start_soon(self._run, dial, choice, name=f"dial {name}")
+        self._tasks.start_soon(self._run, dial, choice, name=f"dial {peer_id}")
         return dial
 
     async def _run(self, dial: "_Dial", choice: "_Choice") -> None:
@@ -162,23 +153,21 @@ class Dialer:
             self._running.discard(dial)
             self._forget(dial)
             self._remember(dial)
-            dial.settle(DialError(f"cannot connect to '{dial.name}': this node is shutting down"))  # if nothing else
+            dial.settle(DialError(f"cannot connect to '{dial.peer_id}': this node is shutting down"))  # if nothing else
 
     def _forget(self, dial: "_Dial") -> None:
         """Whoever comes from now on gets a dial of his own."""
-        if dial.peer_id is not None and self._dials.get(dial.peer_id) is dial:
+        if self._dials.get(dial.peer_id) is dial:
             del self._dials[dial.peer_id]
 
     def _lose(self, dial: "_Dial", choice: "_Choice") -> None:
         """Tell why, unless the peer has reached us in the meantime."""
-        standing = None if dial.peer_id is None else self._settings.table.oldest(dial.peer_id)
-        dial.settle(standing or _explain(dial, choice))
+        dial.settle(self._settings.table.oldest(dial.peer_id) or _explain(dial, choice))
 
     def _remember(self, dial: "_Dial") -> None:
         """Note the addresses not to dial again soon."""
-        if dial.peer_id is not None:
-            for addr in dial.race.silent_or_refused:
-                self._settings.backoff.handle_failure(dial.peer_id, addr, anyio.current_time())
+        for addr in dial.race.silent_or_refused:
+            self._settings.backoff.handle_failure(dial.peer_id, addr, anyio.current_time())
 
 
 class _Dial:
@@ -186,9 +175,8 @@ class _Dial:
 
     race: DialRace
 
-    def __init__(self, peer_id: PeerId | None, name: str, *, force: bool, timeout: float) -> None:
+    def __init__(self, peer_id: PeerId, *, force: bool, timeout: float) -> None:
         self.peer_id = peer_id
-        self.name = name
         self.force = force
         self.timeout = timeout
         self.scope = anyio.CancelScope()
@@ -219,7 +207,7 @@ class _Dial:
         if isinstance(self._outcome, Exception):
             raise self._outcome
         if self._outcome.is_closed:
-            raise DialError(f"cannot connect to '{self.name}': the peer ended the connection at once")
+            raise DialError(f"cannot connect to '{self.peer_id}': the peer ended the connection at once")
         return self._outcome
 
     def settle(self, outcome: Connection | Exception) -> None:
@@ -237,7 +225,6 @@ class _Choice:
         self._dial = dial
         self.left_out: dict[Multiaddr, str] = {}
         self.gated: set[Multiaddr] = set()
-        self._expected: dict[Multiaddr, PeerId | None] = {}
         self.next_try: float | None = None
         """Seconds until the first address that failed lately may be dialled again."""
 
@@ -246,21 +233,19 @@ class _Choice:
         own = self._settings.own_addrs()
         chosen = []
         for addr in addrs:
-            peer_id = self._dial.peer_id or addr.peer_id  # a name may stand for one certain peer
-            bare = addr if peer_id is None else without_peer(addr, peer_id)
+            bare = without_peer(addr, self._dial.peer_id)
             if bare is None:
                 self.left_out[addr] = "it leads to another peer"
             elif (reason := self._reason_against(bare, own)) is not None:
                 self.left_out[bare] = reason
             else:
-                self._expected.setdefault(bare, peer_id)
                 chosen.append(bare)
         return chosen
 
     async def dial(self, addr: Multiaddr) -> Connection:
         """Connect to `addr`, one of those selected."""
         transport = next(each for each in self._settings.transports if each.can_dial(addr))
-        return await transport.dial(addr, self._expected[addr], self._settings.owner)
+        return await transport.dial(addr, self._dial.peer_id, self._settings.owner)
 
     def _reason_against(self, addr: Multiaddr, own: Collection[Multiaddr]) -> str | None:
         settings, peer_id = self._settings, self._dial.peer_id
@@ -275,7 +260,7 @@ class _Choice:
         if (reason := settings.gater.why_not_dial(peer_id, addr)) is not None:
             self.gated.add(addr)
             return f"not allowed: {reason}"
-        if peer_id is not None and not self._dial.force:
+        if not self._dial.force:
             wait = settings.backoff.wait(peer_id, addr, anyio.current_time())
             if wait > 0:
                 self.next_try = wait if self.next_try is None else min(wait, self.next_try)
@@ -289,12 +274,12 @@ def _explain(dial: _Dial, choice: _Choice) -> DialError | GatedError:
     left_out = {addr: reason for addr, reason in choice.left_out.items() if addr not in failures}
     if choice.gated and not failures and len(choice.gated) == len(left_out):
         reasons = "; ".join(dict.fromkeys(left_out.values()))
-        return GatedError(f"cannot connect to '{dial.name}': {reasons}")
+        return GatedError(f"cannot connect to '{dial.peer_id}': {reasons}")
     attempts = [*failures.items(), *left_out.items()]
     if not attempts:
         return DialError(
-            f"cannot connect to '{dial.name}': no address of it is known",
-            hint=f"give one, as in '/ip4/192.0.2.1/tcp/4001/p2p/{dial.name}'",
+            f"cannot connect to '{dial.peer_id}': no address of it is known",
+            hint=f"give one, as in '/ip4/192.0.2.1/tcp/4001/p2p/{dial.peer_id}'",
         )
     if failures:
         hint = "is the peer running, and can its addresses be reached from here?"
@@ -305,4 +290,4 @@ def _explain(dial: _Dial, choice: _Choice) -> DialError | GatedError:
     told = "; ".join(f"'{addr}': {reason}" for addr, reason in attempts[:_SHOWN])
     if len(attempts) > _SHOWN:
         told += f"; and {len(attempts) - _SHOWN} more"
-    return DialError(f"cannot connect to '{dial.name}': {told}", attempts, hint=hint)
+    return DialError(f"cannot connect to '{dial.peer_id}': {told}", attempts, hint=hint)

@@ -18,10 +18,8 @@ from typing import Final, Self
 
 from anyio import (
     AsyncContextManagerMixin,
-    BrokenResourceError,
     CancelScope,
     CapacityLimiter,
-    ClosedResourceError,
     EndOfStream,
     Event,
     Semaphore,
@@ -32,21 +30,20 @@ from anyio import (
 )
 from anyio.abc import TaskGroup
 
-from ipvcs import __version__
+from ipvcs import AGENT_VERSION
 from ipvcs.errors import IpvcsError, UnavailableError
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keys import PrivateKey
 from ipvcs.node.network.address_book import AddressBook, Source
 from ipvcs.node.network.identify_message import IdentifyMessage, IdentifyReader
-from ipvcs.node.network.interface import Connection, Host, Stream
+from ipvcs.node.network.interface import DEAD_STREAM, Connection, Host, Stream
 from ipvcs.node.network.own_description import OwnDescription
 from ipvcs.node.network.peer_facts import PeerFacts, learn, observed_by
 from ipvcs.node.network.token_bucket import TokenBucket
 
 IDENTIFY: Final = "/ipfs/id/1.0.0"
 PUSH: Final = "/ipfs/id/push/1.0.0"
-AGENT_VERSION: Final = f"ipvcs/{__version__}"
 
 TIMEOUT: Final = 5.0
 """Seconds for one exchange, from opening the stream to the last byte. As js-libp2p."""
@@ -68,8 +65,6 @@ INBOUND_REQUESTS_PER_SECOND: Final = 1.0
 """What a peer may ask at once and in the long run. Each connection asks once; a person may ask again by hand."""
 
 _log = logging.getLogger(__name__)
-
-_DEAD: Final = (BrokenResourceError, ClosedResourceError)
 
 
 class IdentifyError(UnavailableError):
@@ -140,8 +135,8 @@ class IdentifyService(AsyncContextManagerMixin):
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
         async with create_task_group() as tasks:
             self._tasks = tasks
-            self._host.handle(IDENTIFY, self._serve)
-            self._host.handle(PUSH, self._receive_push)
+            self._host.handle(IDENTIFY, self._serve, admit=self._may_ask)
+            self._host.handle(PUSH, self._receive_push, admit=self._may_push)
             self._host.subscribe(self)
             tasks.start_soon(self._push_loop)
             try:
@@ -210,7 +205,7 @@ class IdentifyService(AsyncContextManagerMixin):
             else:
                 message = await _ask(connection)
             self._learn(connection, message, is_push=False)
-        except (IpvcsError, *_DEAD) as exc:
+        except (IpvcsError, *DEAD_STREAM) as exc:
             exchange.failure = exchange.failure or str(exc) or "the stream broke"
             _log.debug("cannot identify %s: %s", connection.remote_peer, exchange.failure)
         finally:
@@ -236,12 +231,16 @@ class IdentifyService(AsyncContextManagerMixin):
         if not is_push and 0 < peer.told < self._description.version and facts.speaks(PUSH):
             self._changed.set()  # it asked before the last change, and the round of pushes did not know it yet
 
+    def _may_ask(self, peer_id: PeerId) -> bool:
+        peer = self._peers.get(peer_id)
+        return peer is None or peer.requests.take(current_time())
+
+    def _may_push(self, peer_id: PeerId) -> bool:
+        peer = self._peers.get(peer_id)
+        return peer is not None and peer.pushes.take(current_time())
+
     async def _serve(self, stream: Stream) -> None:
         """Answer one identify request."""
-        asking = self._peers.get(stream.connection.remote_peer)
-        if asking is not None and not asking.requests.take(current_time()):
-            stream.reset()
-            return
         self._refresh()
         version = self._description.version
         told = await self._tell(stream, current_time() + TIMEOUT)
@@ -251,14 +250,10 @@ class IdentifyService(AsyncContextManagerMixin):
     async def _receive_push(self, stream: Stream) -> None:
         """Take what a peer tells us unasked."""
         connection = stream.connection
-        peer = self._peers.get(connection.remote_peer)
-        if peer is None or not peer.pushes.take(current_time()):
-            stream.reset()
-            return
         try:
             message = await _read_message(stream, current_time() + TIMEOUT)
             self._learn(connection, message, is_push=True)
-        except (IpvcsError, *_DEAD) as exc:
+        except (IpvcsError, *DEAD_STREAM) as exc:
             _log.debug("bad push from %s: %s", connection.remote_peer, exc)
             stream.reset()
 
@@ -293,7 +288,7 @@ class IdentifyService(AsyncContextManagerMixin):
             if await self._tell(stream, deadline):
                 await stream.aclose()
                 peer.told = max(peer.told, version)
-        except (IpvcsError, *_DEAD) as exc:
+        except (IpvcsError, *DEAD_STREAM) as exc:
             _log.debug("cannot push to a peer: %s", exc)
         finally:
             slots.release()
@@ -301,7 +296,7 @@ class IdentifyService(AsyncContextManagerMixin):
     async def _tell(self, stream: Stream, deadline: float) -> bool:
         """Send our description and end our side. False, and the stream is reset, when the peer did not take it."""
         connection = stream.connection
-        with CancelScope(deadline=deadline), suppress(*_DEAD):
+        with CancelScope(deadline=deadline), suppress(*DEAD_STREAM):
             await stream.send(self._description.encode_for(connection.local_addr, connection.remote_addr))
             await stream.send_eof()
             return True

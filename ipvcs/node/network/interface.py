@@ -8,8 +8,9 @@ streams), and tests put a network in memory behind the same interface.
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
+from anyio import BrokenResourceError, ClosedResourceError
 from anyio.abc import ByteStream
 
 from ipvcs.multiformats.multiaddr import Multiaddr
@@ -26,6 +27,10 @@ class PeerInfo:
 
     peer_id: PeerId
     addrs: tuple[Multiaddr, ...] = ()
+
+
+DEAD_STREAM: Final = (BrokenResourceError, ClosedResourceError)
+"""What using a stream raises once it is gone, whoever did it. Its proper end, `EndOfStream`, is not among them."""
 
 
 class Stream(ByteStream):
@@ -71,6 +76,11 @@ class Stream(ByteStream):
 
 StreamHandler: TypeAlias = Callable[[Stream], Awaitable[None]]
 """Serves one inbound stream. The stream is closed when it returns and reset when it raises."""
+
+
+Admission: TypeAlias = Callable[[PeerId], bool]
+"""Tells whether a peer may have one more stream served: then the handler gets one. False: that stream is refused, and a
+peer to whom that happens all the time loses the connection."""
 
 
 class Connection(Protocol):
@@ -150,8 +160,11 @@ class Connection(Protocol):
 class ConnectionOwner(Protocol):
     """What a transport tells its connections' owner, the swarm. Neither call waits."""
 
-    def on_stream(self, stream: Stream) -> None:
-        """The peer opened `stream` and agreed on a protocol we serve: find its handler and start it."""
+    def on_stream(self, stream: Stream) -> bool:
+        """The peer opened `stream` and agreed on a protocol we serve: find its handler and start it.
+
+        False: it is not to be served. It is reset, and a peer to whom that happens all the time loses the connection.
+        """
 
     def on_closed(self, connection: Connection, reason: BaseException | None) -> None:
         """`connection` ended: `reason` is None when we or the peer said goodbye."""
@@ -217,8 +230,12 @@ class Host(Protocol):
     def peer_id(self) -> PeerId:
         """Who we are."""
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
-        """Serve `protocol` from now on; identify tells the peers."""
+    def handle(self, protocol: str, handler: StreamHandler, *, admit: Admission | None = None) -> None:
+        """Serve `protocol` from now on; identify tells the peers.
+
+        `admit`, if there is one, decides about each stream before a task is started for it, so that a flood of them
+        costs little. It must neither wait nor raise.
+        """
 
     def unhandle(self, protocol: str) -> None:
         """Serve it no more. Streams that run are not touched."""

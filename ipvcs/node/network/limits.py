@@ -34,7 +34,8 @@ class Limits:
     negotiation_timeout: float = 10.0
     """For an inbound stream to say what it wants."""
     streams: int = 8192
-    """Opened by peers, on all connections. Ours are not among them: nobody can keep us from opening."""
+    """Opened by peers, on all connections; one may hold no more than are left for others. Ours do not count: nobody
+    can keep us from opening."""
     outbound_streams: int = 8192
     """Opened by us, on all connections."""
     negotiating: int = 256
@@ -106,7 +107,9 @@ class Resources:
                 return False
             self.outbound_streams += 1
             return True
-        if self.streams >= self.limits.streams or share.streams >= self.limits.streams_per_peer:
+        # No peer may hold more than is left for all others: n greedy ones get an (n + 1)th each, and a newcomer always
+        # finds as much (Choudhury and Hahne's dynamic thresholds, for buffers of a switch).
+        if share.streams >= min(self.limits.streams_per_peer, self.limits.streams - self.streams):
             return False
         self.streams += 1
         share.streams += 1

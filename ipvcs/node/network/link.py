@@ -51,6 +51,14 @@ class Link(Protocol):
     def write(self, data: Buffer) -> None:
         """Send `data`, or queue it; never waits. On a dead link: nothing. `data` must not change any more."""
 
+    def pause_reading(self) -> None:
+        """Give the sink nothing more until `resume_reading`; the link may end all the same. The sink may call both
+        whenever it likes.
+        """
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+
     @property
     def write_backlog(self) -> int:
         """Bytes that wait to be sent."""

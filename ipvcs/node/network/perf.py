@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, current_time, fail_after, move_on_after
+from anyio import EndOfStream, current_time, fail_after, move_on_after
 
 from ipvcs.errors import RemoteProtocolError, UnavailableError
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.network.interface import Host, Stream
+from ipvcs.node.network.interface import DEAD_STREAM, Host, Stream
 
 PERF: Final = "/perf/1.0.0"
 STREAMS: Final = 4
@@ -30,8 +30,6 @@ MAX_U64: Final = (1 << 64) - 1
 _HEADER: Final = 8
 _ZEROS: Final = memoryview(bytes(1024 * 1024))
 """What is sent, again and again. A send of this size keeps the muxer busy with whole frames."""
-
-_DEAD: Final = (BrokenResourceError, ClosedResourceError)
 
 
 class PerfError(UnavailableError):
@@ -88,7 +86,7 @@ class PerfService:
                 done = await self._measure(stream)
             if not done:
                 stream.reset()
-        except _DEAD:
+        except DEAD_STREAM:
             pass  # the client has left
         finally:
             self._active -= 1
@@ -152,7 +150,7 @@ async def measure(
             return result
     except TimeoutError:
         raise PerfError(peer_id, f"it was not done within {timeout:g} seconds") from None
-    except _DEAD as exc:
+    except DEAD_STREAM as exc:
         raise PerfError(peer_id, str(exc) or "the stream broke") from exc
     finally:
         if stream is not None:

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from anyio import (
-    BrokenResourceError,
     CancelScope,
-    ClosedResourceError,
     EndOfStream,
     Lock,
     current_time,
@@ -28,7 +26,7 @@ from anyio import (
 
 from ipvcs.errors import IpvcsError, RemoteProtocolError, UnavailableError
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.network.interface import Host, Stream
+from ipvcs.node.network.interface import DEAD_STREAM, Host, Stream
 
 PING: Final = "/ipfs/ping/1.0.0"
 SIZE: Final = 32
@@ -41,8 +39,6 @@ IDLE_TIMEOUT: Final = 60.0
 """Seconds in which an inbound stream must bring a ping and take the answer. As go-libp2p."""
 INBOUND_STREAMS: Final = 2
 """Of one peer. "The listening peer SHOULD accept at most two streams per peer"."""
-
-_DEAD: Final = (BrokenResourceError, ClosedResourceError)
 
 
 class PingError(UnavailableError):
@@ -87,7 +83,7 @@ class PingService:
         self._random_bytes = random_bytes
         self._inbound: Counter[PeerId] = Counter()
         self._outbound: dict[PeerId, _Outbound] = {}
-        host.handle(PING, self._serve)
+        host.handle(PING, self._serve, admit=self._admit)
 
     def ping(
         self, peer_id: PeerId, *, count: int | None = None, timeout: float = TIMEOUT, interval: float = INTERVAL
@@ -148,7 +144,7 @@ class PingService:
             return PingResult(error=PingError(peer_id, f"it took over {timeout:g} seconds"))
         except EndOfStream:
             return PingResult(error=PingError(peer_id, "it ended the stream"))
-        except _DEAD as exc:
+        except DEAD_STREAM as exc:
             return PingResult(error=PingError(peer_id, str(exc) or "the stream broke"))
         except IpvcsError as exc:
             return PingResult(error=exc)
@@ -168,14 +164,17 @@ class PingService:
                 raise WrongEchoError(peer_id)
         return current_time() - start
 
+    def _admit(self, peer_id: PeerId) -> bool:
+        """Count one more stream of the peer's, which `_serve` gives back."""
+        if self._inbound[peer_id] >= INBOUND_STREAMS:
+            return False
+        self._inbound[peer_id] += 1
+        return True
+
     async def _serve(self, stream: Stream) -> None:
         peer_id = stream.connection.remote_peer
-        if self._inbound[peer_id] >= INBOUND_STREAMS:
-            stream.reset()
-            return
-        self._inbound[peer_id] += 1
         try:
-            with suppress(EndOfStream, *_DEAD):
+            with suppress(EndOfStream, *DEAD_STREAM):
                 while True:
                     with move_on_after(IDLE_TIMEOUT) as scope:
                         await _echo(stream)

@@ -12,7 +12,7 @@ from ipvcs.errors import UsageError
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.node.identity.keys import PrivateKey
 from ipvcs.node.network import mplex, yamux
-from ipvcs.node.network.connection import KeepAlive
+from ipvcs.node.network.keep_alive import KeepAlive
 from ipvcs.node.network.limits import Limits, Resources
 from ipvcs.node.network.mplex import MplexSession
 from ipvcs.node.network.noise import NoiseSecurity

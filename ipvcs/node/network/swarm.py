@@ -26,6 +26,7 @@ from ipvcs.node.network.connection_table import ConnectionTable, Gater, OpenGate
 from ipvcs.node.network.dial_race import ADDRESS_TIMEOUT, Resolver
 from ipvcs.node.network.dialer import DIAL_TIMEOUT, MAX_DIALS, Dialer, DialSettings, KnownAddresses
 from ipvcs.node.network.interface import (
+    Admission,
     Connection,
     ConnectionOwner,
     Host,
@@ -103,6 +104,7 @@ class Swarm(AsyncContextManagerMixin, Host):
             max_dials=max_dials,
         )
         self._handlers: dict[str, StreamHandler] = {}
+        self._admissions: dict[str, Admission] = {}
         self._watchers: list[Callable[[], None]] = []
         self._tasks: TaskGroup | None = None
         self._dialer: Dialer | None = None
@@ -141,15 +143,18 @@ class Swarm(AsyncContextManagerMixin, Host):
         """Who we are."""
         return self._peer_id
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, admit: Admission | None = None) -> None:
         """Serve `protocol` from now on. Raises LocalProtocolError when it is served already."""
         if protocol in self._handlers:
             raise LocalProtocolError(f"'{protocol}' has a handler already")
         self._handlers[protocol] = handler
+        if admit is not None:
+            self._admissions[protocol] = admit
         self._changed()
 
     def unhandle(self, protocol: str) -> None:
         """Serve `protocol` no more. Streams that run are not touched."""
+        self._admissions.pop(protocol, None)
         if self._handlers.pop(protocol, None) is not None:
             self._changed()
 
@@ -218,17 +223,6 @@ class Swarm(AsyncContextManagerMixin, Host):
             return standing
         return await self._running().dial(peer, force=force, timeout=timeout)
 
-    async def connect_addr(self, addr: Multiaddr, *, timeout: float | None = None) -> Connection:
-        """Return a connection to the peer at `addr`: the one that it names, or else whoever answers.
-
-        For a user's own command: back-off does not count. `/p2p/<NodeId>` alone stands for the addresses known. Raises
-        as `connect`.
-        """
-        if (peer_id := addr.peer_id) is None:
-            return await self._running().dial_addr(addr, timeout=timeout)
-        bare = without_peer(addr, peer_id)
-        return await self.connect(PeerInfo(peer_id, () if bare is None else (bare,)), force=True, timeout=timeout)
-
     async def open_stream(self, peer_id: PeerId, protocols: Sequence[str]) -> Stream:
         """Open a stream to `peer_id`, connecting first if need be; errors as `Connection.open_stream` and `connect`."""
         for connection in self._table.connections(peer_id):
@@ -275,13 +269,16 @@ class Swarm(AsyncContextManagerMixin, Host):
         if self._table.remove(connection) and reason is not None:
             _log.debug("lost a connection to %s: %s", connection.remote_peer, reason)
 
-    def on_stream(self, stream: Stream) -> None:
-        """Start the handler of `stream`."""
+    def on_stream(self, stream: Stream) -> bool:
+        """Start the handler of `stream`, unless the protocol's service does not admit it."""
         handler = self._handlers.get(stream.protocol)
         if handler is None or self._tasks is None:  # taken away since the peer was told that we serve it
-            stream.reset()
-            return
+            return False
+        admit = self._admissions.get(stream.protocol)
+        if admit is not None and not admit(stream.connection.remote_peer):
+            return False
         self._tasks.start_soon(self._serve, stream, handler, name=f"serve {stream.protocol}")
+        return True
 
     async def _serve(self, stream: Stream, handler: StreamHandler) -> None:
         served = False

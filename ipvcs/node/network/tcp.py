@@ -13,7 +13,6 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Final, cast
 
 import anyio
@@ -35,10 +34,8 @@ _RECEIVE_BUFFER: Final = 512 * 1024
 _MAX_HELD: Final = 64 * 1024 + 2
 """Bytes of a message that is not complete: see `WireSink.wire_received`."""
 _LEAST_READ: Final = 16 * 1024
-_LONG_TURN: Final = 0.008
-_SHORT_TURN: Final = 0.002
-"""Seconds. What one read costs depends on what is in it: half a megabyte of data takes a millisecond, of tiny frames a
-tenth of a second, in which nobody else is served. A connection whose reads take long reads less at once."""
+"""A connection that could not use what it read in one turn reads half as much the next time, down to this: so it holds
+less that waits (see `turns`)."""
 _MAX_HANDSHAKE_BACKLOG: Final = 128 * 1024
 """Unread bytes during the handshakes; no handshake has as many."""
 _HIGH_WATER: Final = 1024 * 1024
@@ -101,18 +98,13 @@ class TcpLink(asyncio.BufferedProtocol):
             return
         self._inbox += self._shared[:size]
         if len(self._inbox) > _MAX_HANDSHAKE_BACKLOG and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+            self.pause_reading()
         self._wake()
 
     def _deliver(self, sink: WireSink, data: memoryview) -> None:
-        began = perf_counter()
         used = sink.wire_received(data)
         self._held = bytes(data[used:]) if used < len(data) else b""
-        taken = perf_counter() - began
-        if taken > _LONG_TURN:
-            self._read_size = max(self._read_size // 2, _LEAST_READ)
-        elif taken < _SHORT_TURN and self._read_size < _RECEIVE_BUFFER:
+        if not self._reading_paused and self._read_size < _RECEIVE_BUFFER:
             self._read_size *= 2
 
     def eof_received(self) -> bool:
@@ -157,9 +149,7 @@ class TcpLink(asyncio.BufferedProtocol):
                 self._waiter = None
         data = bytes(self._inbox)
         self._inbox.clear()
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self.resume_reading()
         return data
 
     def attach(self, sink: WireSink, rest: Buffer) -> None:
@@ -169,11 +159,8 @@ class TcpLink(asyncio.BufferedProtocol):
             sink.wire_paused()
         data = b"".join((rest, self._inbox))
         self._inbox.clear()
-        if data:
-            self._deliver(sink, memoryview(data))
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self.resume_reading()
+        self._deliver(sink, memoryview(data))  # even if there is none: the sink may have something of its own
         if self._lost:
             self._sink = None
             sink.wire_lost(self._error)
@@ -183,6 +170,19 @@ class TcpLink(asyncio.BufferedProtocol):
         if not self._lost and not self._transport.is_closing():
             self._written += len(data)
             self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Read nothing more. See `Link.pause_reading`."""
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._read_size = max(self._read_size // 2, _LEAST_READ)
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on. See `Link.resume_reading`."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
 
     @property
     def bytes_sent(self) -> int:

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.network.connection import KeepAlive, MuxedConnection
+from ipvcs.node.network.connection import MuxedConnection
 from ipvcs.node.network.errors import HandshakeError
 from ipvcs.node.network.interface import AcceptCallback, Buffer, ConnectionOwner, Direction
+from ipvcs.node.network.keep_alive import KeepAlive
 from ipvcs.node.network.limits import Resources
 from ipvcs.node.network.link import Link
 from ipvcs.node.network.multistream import Initiator, Responder
 from ipvcs.node.network.muxer import MuxerSession
 from ipvcs.node.network.security import SecureChannel, Secured, SecureHandshake, SecurityProtocol
+from ipvcs.node.network.turns import Turns
 
 MuxerFactory: TypeAlias = Callable[[bool], MuxerSession]
 """Makes a session; the argument tells whether we dialled."""
@@ -63,6 +65,7 @@ class Upgrader:
         self._security = {protocol.protocol_id: protocol for protocol in security}
         self._muxers = dict(muxers)
         self._resources = resources
+        self._turns = Turns()
         self._keep_alive = keep_alive or KeepAlive()
 
     async def dial(self, link: Link, expected: PeerId | None, owner: ConnectionOwner) -> MuxedConnection:
@@ -112,6 +115,7 @@ class Upgrader:
             direction=direction,
             security=name,
             resources=self._resources,
+            turns=self._turns,
             keep_alive=self._keep_alive,
         )
         return _Upgraded(connection, plaintext, inside.rest)

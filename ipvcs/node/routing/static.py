@@ -7,11 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Final, Self, TypeVar
 
-from ipvcs.errors import UsageError
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_address import parse_peer_address
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.network.addresses import without_peer
 from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.routing.interface import NoRoutingPeersError, PeerNotFoundError
 
@@ -100,8 +99,5 @@ async def answer_at_once(answers: Iterable[_T]) -> AsyncGenerator[AsyncIterator[
 
 
 def _parse_peer(text: str) -> PeerInfo:
-    addr = Multiaddr.parse(text)
-    if addr.peer_id is None or addr.protocols[-1] != "p2p":
-        raise UsageError(f"'{text}' names no peer", hint="end it with '/p2p/<NodeId>'")
-    bare = without_peer(addr, addr.peer_id)
-    return PeerInfo(addr.peer_id, () if bare is None else (bare,))
+    peer_id, addr = parse_peer_address(text)
+    return PeerInfo(peer_id, () if addr is None else (addr,))

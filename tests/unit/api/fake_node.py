@@ -14,7 +14,7 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.fetch import FetchProgress, OnProgress
 from ipvcs.node.identity.keys import PrivateKey, PublicKey
 from ipvcs.node.network.errors import DialError
-from ipvcs.node.network.interface import Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
+from ipvcs.node.network.interface import Admission, Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
 from ipvcs.node.network.peer_facts import PeerFacts
 from ipvcs.node.network.ping import PingResult
 from ipvcs.node.routing.dht_stats import DhtStats
@@ -72,7 +72,7 @@ class FakeSwarm:
         self.dialled: list[tuple[PeerInfo, float | None]] = []
         self.before_connect: Callable[[], Awaitable[None]] | None = None
 
-    def handle(self, protocol: str, handler: StreamHandler) -> None:
+    def handle(self, protocol: str, handler: StreamHandler, *, admit: Admission | None = None) -> None:
         raise NotImplementedError
 
     def unhandle(self, protocol: str) -> None:

@@ -37,7 +37,16 @@ def test_a_socket_that_a_killed_daemon_left_is_replaced(home: Path) -> None:
     left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     left.bind(str(home / "api.sock"))
     left.close()
-    bind_unix(plan_socket(home, None, os.getuid())).close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, pytest.raises(ConnectionRefusedError):
+        client.connect(str(home / "api.sock"))
+    bound = bind_unix(plan_socket(home, None, os.getuid()))
+    bound.socket.listen()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(home / "api.sock"))
+        accepted, _ = bound.socket.accept()
+        accepted.close()
+    bound.close()
+    assert list(home.iterdir()) == []
 
 
 def test_a_socket_on_which_somebody_listens_is_left_alone(home: Path) -> None:

@@ -55,7 +55,8 @@ async def test_id_of_a_peer_out_of_reach_says_why(call: Post) -> None:
 
 async def test_id_of_what_is_no_peer_id_is_an_error(call: Post, node: FakeNode) -> None:
     response = await call("id?arg=nobody")
-    assert response.status == 500, "Kubo's handler finds this out, so it is no 400"
+    assert response.status == 400
+    assert response.json["ExitCode"] == 129
     assert "invalid peer id 'nobody'" in response.json["Message"]
 
 

@@ -404,3 +404,23 @@ async def test_an_address_that_is_not_loopback_starts_nothing(app: ASGIApp, home
         async with serving(app, home, ["/ip4/0.0.0.0/tcp/0"]):
             pytest.fail("it was served to everybody")
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("lengths", [b"Content-Length: 0\r\n", b"content-length: 5\r\n"])
+async def test_a_request_with_two_ends_is_refused_and_nothing_behind_it_is_read(
+    app: ASGIApp, home: Path, lengths: bytes
+) -> None:
+    smuggled = b"POST /api/v0/version HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    head = b"POST /api/v0/version HTTP/1.1\r\nHost: x\r\n" + lengths + b"Transfer-Encoding: chunked\r\n\r\n"
+    async with serving(app, home):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(str(find_socket(home)))
+            sock.sendall(head + b"0\r\n\r\n" + smuggled)
+            answer = await read_to_end(sock)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"the request has both Content-Length and Transfer-Encoding" in answer
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:  # one of them is fine
+            sock.connect(str(find_socket(home)))
+            sock.sendall(head.replace(lengths, b"Connection: close\r\n") + b"0\r\n\r\n")
+            assert (await read_to_end(sock)).startswith(b"HTTP/1.1 200 ")

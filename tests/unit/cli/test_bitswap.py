@@ -112,11 +112,11 @@ def test_the_wantlist_is_a_cid_a_line(ipvcs: Ipvcs, client: FakeClient) -> None:
     ("words", "code"),
     [
         (["ledger"], 129),
-        (["ledger", "nonsense"], 128),
+        (["ledger", "nonsense"], 129),
         (["ledger", PEER, PEER], 129),
         (["stat", "extra"], 129),
-        (["wantlist", "-p", "nonsense"], 128),
-        (["wantlist", "-p", ""], 128),
+        (["wantlist", "-p", "nonsense"], 129),
+        (["wantlist", "-p", ""], 129),
         (["nope"], 129),
     ],
 )

@@ -197,12 +197,13 @@ def test_home_settings_decide_the_layout_unless_a_profile_is_named(ipvcs: Ipvcs,
 
 def test_a_setting_that_no_import_can_have_is_named(ipvcs: Ipvcs, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x")
-    ipvcs.ok("config", "Import.CidVersion", "--json", "7")
+    ipvcs.ok("config", "show")
+    (ipvcs.home / "config").write_text('{"Import": {"CidVersion": 7}}')  # as an editor does it, past all checks
     error = ipvcs.fails("put", tmp_path / "f", code=129)
     assert "unknown CID version 7" in error
     assert "Import.CidVersion" in error
     ipvcs.ok("put", *KUBO, tmp_path / "f")
-    ipvcs.ok("config", "replace", "-", stdin=b'{"Import": {"UnixFSHAMTDirectorySizeThreshold": "\xc2\xb2"}}')
+    (ipvcs.home / "config").write_text('{"Import": {"UnixFSHAMTDirectorySizeThreshold": "\u00b2"}}')
     assert "is not a size" in ipvcs.fails("put", tmp_path / "f", code=129)
 
 

@@ -38,8 +38,8 @@ def test_version_is_printed_in_each_form(ipvcs: Ipvcs) -> None:
         (["nope"], 129, "no such command 'nope'"),
         (["cat"], 129, "missing argument"),
         (["cat", "--nope", "x"], 129, "no such option"),
-        (["cat", "bafynope"], 128, "invalid CID 'bafynope'"),
-        (["cat", "/nope/x"], 128, "invalid path '/nope/x'"),
+        (["cat", "bafynope"], 129, "invalid CID 'bafynope'"),
+        (["cat", "/nope/x"], 129, "invalid path '/nope/x'"),
         (["cat", MISSING], 128, f"block '{MISSING}' not found"),
         (["block", "put", "--mhtype", "md5", "/dev/null"], 129, "hash function 'md5' is not supported"),
         (["put", "--profile", "nope", "/dev/null"], 129, "unknown profile 'nope'"),
@@ -57,7 +57,7 @@ def test_an_error_names_the_thing_and_the_exit_code_its_kind(
 
 
 def test_a_hint_follows_the_error(ipvcs: Ipvcs) -> None:
-    error = ipvcs.fails("cat", "bafynope")
+    error = ipvcs.fails("cat", "bafynope", code=129)
     assert error.splitlines()[1] == "hint: a CID looks like 'bafy…', 'bafk…' or 'Qm…'"
 
 

@@ -94,7 +94,7 @@ def test_what_is_no_record_is_an_error_and_with_verify_a_no(ipvcs: Ipvcs, tmp_pa
     (tmp_path / "r").write_bytes(bytes(1 << 20))
     assert "over the limit" in ipvcs.fails("name", "inspect", tmp_path / "r")
     assert "/no/such/file" in ipvcs.fails("name", "inspect", "/no/such/file")
-    assert "invalid peer id" in ipvcs.fails("name", "inspect", "--verify", "nonsense", tmp_path / "r")
+    assert "invalid peer id" in ipvcs.fails("name", "inspect", "--verify", "nonsense", tmp_path / "r", code=129)
 
 
 def test_a_record_may_come_through_a_pipe(ipvcs: Ipvcs) -> None:
@@ -184,13 +184,13 @@ def test_forgetting_what_is_not_known_is_a_no(ipvcs: Ipvcs, daemon: "type[FakeCl
     ("words", "code"),
     [
         (["publish"], 129),
-        (["publish", "nonsense"], 128),
-        (["publish", "/ipld/bafkqaaa"], 128),
+        (["publish", "nonsense"], 129),
+        (["publish", "/ipld/bafkqaaa"], 129),
         (["publish", "--lifetime", "soon", A], 129),
         (["publish", "--ttl", "-1s", A], 129),
         (["publish", "--sequence", "-1", A], 129),
         (["publish", A, A], 129),
-        (["resolve", "/ipld/x"], 128),
+        (["resolve", "/ipld/x"], 129),
         (["resolve", "--dht-timeout", "5", TEXT], 129),
         (["forget"], 129),
         (["inspect"], 129),

@@ -95,21 +95,45 @@ def test_a_file_that_says_nothing_is_still_a_lock(tmp_path: Path, content: bytes
 def test_looking_never_keeps_a_daemon_from_starting(tmp_path: Path) -> None:
     DaemonLock.acquire(tmp_path).release()
     over = threading.Event()
+    seen: list[Holder | None] = []
 
     def look() -> None:
         while not over.is_set():
-            holder(tmp_path)
+            seen.append(holder(tmp_path))
 
     watchers = [threading.Thread(target=look) for _ in range(2)]
     for watcher in watchers:
         watcher.start()
     try:
         for _ in range(20):
-            DaemonLock.acquire(tmp_path).release()
+            looks = len(seen)
+            with DaemonLock.acquire(tmp_path) as lock:  # the lookers hold it for moments, over which it waits
+                assert lock.is_in_place
+                assert json.loads((tmp_path / "daemon.lock").read_text())["pid"] == os.getpid()
+                until = time.monotonic() + 5
+                while len(seen) < looks + 4 and time.monotonic() < until:  # each has looked while it is held
+                    time.sleep(0)
+                with pytest.raises(DaemonRunningError):
+                    DaemonLock.acquire(tmp_path)
     finally:
         over.set()
         for watcher in watchers:
             watcher.join()
+    assert {each.pid for each in seen if each is not None} <= {os.getpid(), None}
+    assert any(each is not None and each.pid == os.getpid() for each in seen)
+    assert (tmp_path / "daemon.lock").read_bytes() == b""
+    assert holder(tmp_path) is None
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_lock_whose_file_is_not_in_the_home_any_more_is_out_of_place(tmp_path: Path, how: str) -> None:
+    with DaemonLock.acquire(tmp_path) as lock:
+        assert lock.is_in_place
+        file = tmp_path / "daemon.lock"
+        file.rename(tmp_path / "elsewhere") if how == "moved" else file.unlink()
+        if how == "replaced":
+            file.touch()
+        assert not lock.is_in_place
 
 
 def test_waiting_ends_when_the_holder_has_gone_or_another_has_come(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from ipvcs.errors import UsageError
-from ipvcs.multiformats.multiaddr import Multiaddr, MultiaddrError
+from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.typed import ArgumentError
 from ipvcs.storage.bootstrap import (
     DEFAULT_PEERS,
     BootstrapError,
@@ -73,15 +74,14 @@ def test_clearing_removes_even_what_is_no_address(config: Config) -> None:
 
 @pytest.mark.parametrize("peers", [[], ["/ip4/10.0.0.1/tcp/4001"], [f"/p2p/{PEER}"]])
 def test_what_does_not_lead_to_a_certain_peer_is_not_added(config: Config, peers: list[str]) -> None:
-    with pytest.raises(BootstrapError) as caught:
+    with pytest.raises(UsageError) as caught:
         add_bootstrap(config, peers)
-    assert isinstance(caught.value, UsageError)
     assert caught.value.hint
     assert list_bootstrap(config) == []
 
 
 def test_one_bad_address_and_nothing_is_added(config: Config) -> None:
-    with pytest.raises(MultiaddrError):
+    with pytest.raises(ArgumentError):
         add_bootstrap(config, [FIRST, "nonsense"])
     assert list_bootstrap(config) == []
 

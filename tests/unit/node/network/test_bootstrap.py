@@ -5,6 +5,7 @@ import pytest
 from trio.testing import MockClock
 
 from ipvcs.multiformats.multiaddr import Multiaddr
+from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.bootstrap import MIN_PEERS, PERIOD, Bootstrapper
 from tests.fakes.memory_network import MemoryNetwork
 from tests.fakes.memory_swarm import MemorySwarm, running_swarms
@@ -17,8 +18,8 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
-def door(swarm: MemorySwarm) -> Multiaddr:
-    return Multiaddr.parse(f"{swarm.addresses()[0]}/p2p/{swarm.peer_id}")
+def door(swarm: MemorySwarm) -> tuple[PeerId, Multiaddr]:
+    return swarm.peer_id, swarm.addresses()[0]
 
 
 def peers_of(swarm: MemorySwarm) -> set[object]:

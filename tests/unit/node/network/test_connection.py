@@ -1,16 +1,18 @@
 """The shell around the cores, over real sockets: two hosts in one process."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import anyio
 import pytest
 
 from ipvcs.errors import UnavailableError
-from ipvcs.node.network.connection import KeepAlive, PeerSilentError
 from ipvcs.node.network.errors import PeerMismatchError, ProtocolNotSupportedError
 from ipvcs.node.network.interface import Connection, Stream
+from ipvcs.node.network.keep_alive import KeepAlive, PeerSilentError
 from ipvcs.node.network.limits import Limits
 from ipvcs.node.network.mplex import MplexSession
 from ipvcs.node.network.noise import NoiseSecurity
@@ -252,15 +254,38 @@ async def test_streams_beyond_the_limit_of_a_peer_are_refused() -> None:
         streams.append(await connection.open_stream(["/echo"]))
 
 
-async def test_streams_beyond_the_limit_of_the_node_are_refused() -> None:
+async def open_until_refused(connections: list[Connection]) -> int:
+    """Open streams on the connections in turn and return how many there was room for."""
+    for number in itertools.count():
+        try:
+            await connections[number % len(connections)].open_stream(["/echo"])
+        except UnavailableError:
+            return number
+    raise AssertionError
+
+
+async def test_a_peer_can_hold_half_of_the_nodes_streams_on_all_its_connections_and_no_more() -> None:
     async with TcpHost(limits=Limits(streams=10)) as server, TcpHost() as client:
         await server.listen()
         connections = [await client.dial(server) for _ in range(2)]
-        for number in range(10):
-            await connections[number % 2].open_stream(["/echo"])
+        assert await open_until_refused(connections) == 5
         for connection in connections:
             with pytest.raises(UnavailableError):
                 await connection.open_stream(["/echo"])
+
+
+async def test_peers_that_take_all_the_streams_they_can_leave_room_for_a_newcomer() -> None:
+    """Six of them, each allowed a quarter of all by the bound for one peer."""
+    async with TcpHost(limits=Limits(streams=80, streams_per_peer=20)) as server, AsyncExitStack() as stack:
+        await server.listen()
+        greedy = [await stack.enter_async_context(TcpHost()) for _ in range(6)]
+        held = [await open_until_refused([await each.dial(server)]) for each in greedy]
+        assert held == [20, 20, 20, 10, 5, 3]
+        newcomer = await stack.enter_async_context(TcpHost())
+        stream = await (await newcomer.dial(server)).open_stream(["/echo"])
+        await stream.send(b"hello")
+        assert await stream.receive() == b"hello"
+        assert server.resources.streams == 79
 
 
 async def sleep_for_ever(_stream: Stream) -> None:
@@ -309,7 +334,7 @@ async def test_unread_bytes_beyond_the_limit_of_the_node_cost_the_peer_with_most
 
 
 async def test_a_peer_that_fills_its_share_of_streams_leaves_room_for_others_and_for_us() -> None:
-    limits = Limits(streams=30, streams_per_peer=20, outbound_streams=5)
+    limits = Limits(streams=40, streams_per_peer=20, outbound_streams=5)
     async with TcpHost(limits=limits) as server, TcpHost() as greedy, TcpHost() as innocent:
         await server.listen()
         connections = [await greedy.dial(server) for _ in range(2)]
@@ -437,3 +462,38 @@ async def test_ipv6_works_as_well() -> None:
         stream = await connection.open_stream(["/echo"])
         await stream.send(b"six")
         assert await stream.receive() == b"six"
+
+
+async def test_what_takes_longer_than_a_turn_arrives_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every portion is a turn of its own here, and all else goes on between them."""
+    monkeypatch.setattr("ipvcs.node.network.connection.TURN", -1.0)
+    data = random.Random(1).randbytes(3 * 1024 * KIB)
+    async with TcpHost() as server, TcpHost() as client:
+        await server.listen()
+        connection = await client.dial(server)
+        stream = await connection.open_stream(["/echo"])
+
+        async def send() -> None:
+            await stream.send(data)
+            await stream.send_eof()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            assert await read_all(stream) == data
+        await connection.aclose()
+
+
+async def test_a_connection_can_end_while_something_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipvcs.node.network.connection.TURN", -1.0)
+    async with TcpHost() as server, TcpHost() as client:
+        await server.listen()
+        connection = await client.dial(server)
+        stream = await connection.open_stream(["/echo"])
+        await stream.send(bytes(200 * KIB))
+        await stream.receive()
+        await connection.aclose()
+        await settled(lambda: len(server.ended) == 1)
+        again = await client.dial(server)
+        stream = await again.open_stream(["/echo"])
+        await stream.send(b"fine")
+        assert await stream.receive() == b"fine"

@@ -183,10 +183,19 @@ def test_there_is_a_limit_to_inbound_connections_from_one_ip(addr: str, same_gro
 
 def test_outbound_connections_do_not_count_against_an_ip() -> None:
     connections = table(Limits(connections_per_ip=1))
-    out = connection(direction="outbound")
-    connections.admit(out)
-    connections.remove(out)
-    connections.admit(connection())
+    peers = [key_of(str(number)).peer_id for number in range(5)]
+    outbound = [connection(peer, "/ip4/1.2.3.4/tcp/1", "outbound") for peer in peers[:3]]
+    for each in outbound:
+        connections.admit(each)
+    inbound = connection(peers[3], "/ip4/1.2.3.4/tcp/2")
+    connections.admit(inbound)  # the first that counts
+    late = connection(peers[4], "/ip4/1.2.3.4/tcp/3")
+    connections.remove(outbound[0])  # and gives nothing back that it did not take
+    with pytest.raises(ConnectionLimitError):
+        connections.admit(late)
+    connections.remove(inbound)
+    connections.admit(late)
+    assert list(connections.connections()) == [*outbound[1:], late]
 
 
 def test_the_rules_are_asked_about_the_peer_and_where_it_comes_from() -> None:

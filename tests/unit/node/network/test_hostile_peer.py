@@ -1,9 +1,11 @@
 """A hostile peer, by script: each attack ends its own connection, within bounds, and disturbs no other."""
 
 import asyncio
+import gc
+import itertools
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -11,6 +13,7 @@ import anyio
 import pytest
 
 from ipvcs.node.identity.keys import generate_key
+from ipvcs.node.network.connection import MuxedConnection
 from ipvcs.node.network.errors import DialError, HandshakeError
 from ipvcs.node.network.interface import Connection, Stream
 from ipvcs.node.network.limits import Limits
@@ -85,10 +88,10 @@ async def scene() -> AsyncIterator[Scene]:
             await attacker.aclose()
 
 
-def opening(stream: int, protocol: str = "/sleep") -> bytes:
-    """A stream opened for `protocol`."""
+def opening(stream: int, protocol: str = "/sleep", flags: int = 0) -> bytes:
+    """A stream opened for `protocol`, `flags` on its last frame."""
     wire = HEADER + encode_message(protocol)
-    return frame(WINDOW, SYN, stream) + frame(DATA, 0, stream, len(wire), wire)
+    return frame(WINDOW, SYN, stream) + frame(DATA, flags, stream, len(wire), wire)
 
 
 VIOLATIONS = {
@@ -146,21 +149,89 @@ async def test_frames_that_carry_nothing_end_the_connection(scene: Scene, wire: 
     await scene.check_clean()
 
 
-async def test_floods_of_tiny_frames_on_many_connections_leave_turns_for_others(scene: Scene) -> None:
+async def send_tiny_frames(attacker: RawPeer) -> None:
+    await attacker.send(opening(1, "/echo"))
+    while True:
+        await attacker.send(b"".join(frame(DATA, 0, 1, 1, b"x") for _ in range(5000)))
+
+
+async def send_streams(attacker: RawPeer) -> None:
+    for first in itertools.count(1, 1600):
+        await attacker.send(b"".join(opening(stream, "/echo", FIN) for stream in range(first, first + 1600, 2)))
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """No garbage collection, which takes tens of milliseconds among all that pytest holds."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collections")
+@pytest.mark.parametrize("attack", [send_tiny_frames, send_streams])
+async def test_floods_on_many_connections_leave_turns_for_others(
+    scene: Scene, attack: Callable[[RawPeer], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message of 64 KiB of either keeps us busy for a twentieth of a second and more, and there is always another."""
+    turns: list[float] = []
+    work = MuxedConnection._work
+
+    def timed_work(connection: MuxedConnection) -> None:
+        began = time.thread_time()  # CPU seconds: a busy machine does not count
+        try:
+            work(connection)
+        finally:
+            turns.append(time.thread_time() - began)
+
+    monkeypatch.setattr(MuxedConnection, "_work", timed_work)
     attackers = [await (await scene.attacker()).secure() for _ in range(8)]
-    wire = b"".join(frame(DATA, 0, 1, 1, b"x") for _ in range(5000))
 
     async def flood(attacker: RawPeer) -> None:
         with suppress(ConnectionError):
-            await attacker.send(opening(1, "/echo"))
-            while True:
-                await attacker.send(wire)
+            await attack(attacker)
 
     floods = [asyncio.create_task(flood(attacker)) for attacker in attackers]
-    await asyncio.sleep(0.5)
-    await scene.check_innocent()
+    await asyncio.sleep(0.3)
+    echoes: list[float] = []
+    for _ in range(5):
+        began = time.monotonic()
+        await scene.check_innocent()
+        echoes.append(time.monotonic() - began)
     for each in floods:
         each.cancel()
+    assert len(turns) > 30  # it was a flood, in which messages took several turns each
+    assert sum(turns) > 0.02
+    assert max(turns) < 0.03
+    assert sorted(echoes)[2] < 1
+
+
+async def test_a_peer_whose_streams_are_not_admitted_is_refused_without_a_task_and_then_cut_off(scene: Scene) -> None:
+    served: list[Stream] = []
+    scene.server.admit = lambda protocol: protocol != "/sleep"
+
+    async def serve(stream: Stream) -> None:
+        served.append(stream)
+
+    scene.server.handlers["/sleep"] = serve
+    attacker = await (await scene.attacker()).secure()
+    await attacker.send(b"".join(opening(stream) for stream in range(1, 200, 2)))
+    resets: set[int] = set()
+    async with asyncio.timeout(5):
+        while len(resets) < 100:
+            kind, flags, stream, value, _payload = await attacker.receive_frame()
+            if kind == PING and flags & SYN:
+                await attacker.send(frame(PING, ACK, 0, value))
+            elif flags & RST:
+                resets.add(stream)
+    assert not scene.server.ended  # some are nobody's harm
+    assert scene.server.resources.streams == 0
+    with suppress(ConnectionError):
+        await attacker.send(b"".join(opening(stream) for stream in range(201, 8201, 2)))
+    assert await attacker.is_cut_off()
+    assert not served
+    await scene.check_innocent()
+    await scene.check_clean()
 
 
 def reset_at_once(first: int, count: int) -> bytes:

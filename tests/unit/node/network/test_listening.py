@@ -11,6 +11,7 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.node.network.errors import ListenError
 from ipvcs.node.network.interface import AcceptCallback
 from ipvcs.node.network.listening import with_any_port
+from tests.fakes.dialing import dial_again
 from tests.fakes.memory_network import MemoryListener, MemoryNetwork, MemoryTransport, key_of
 from tests.fakes.memory_swarm import MemorySwarm, build_swarm
 
@@ -47,7 +48,7 @@ async def test_several_addresses_are_listened_on_and_all_work() -> None:
         assert await bob.listen([IP4, IP6]) == (IP4, IP6)
         assert bob.listen_addresses() == bob.addresses() == (IP4, IP6)
         for addr in (IP4, IP6):
-            assert (await alice.connect_addr(addr)).remote_addr == addr
+            assert (await dial_again(alice, bob.peer_id, addr)).remote_addr == addr
 
 
 async def test_listening_again_adds_to_what_there_is() -> None:
@@ -69,7 +70,7 @@ async def test_a_taken_port_is_an_error_unless_any_will_do(caplog: pytest.LogCap
 
         assert addr != IP4
         assert addr.value_for("ip4") == "10.0.0.1"
-        assert (await alice.connect_addr(addr)).remote_peer == bob.peer_id
+        assert (await dial_again(alice, bob.peer_id, addr)).remote_peer == bob.peer_id
         [record] = caplog.records
         assert record.levelno == logging.WARNING
         assert "in use" in record.getMessage()

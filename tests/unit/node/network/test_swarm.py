@@ -20,6 +20,7 @@ from ipvcs.node.network.limits import Limits
 from ipvcs.node.network.swarm import GOODBYE_TIMEOUT
 from tests.contracts.stream import read_all
 from tests.contracts.transport import ECHO, echo
+from tests.fakes.dialing import dial_again
 from tests.fakes.memory_network import MemoryNetwork, key_of
 from tests.fakes.memory_swarm import MemorySwarm, build_swarm, running_swarms
 
@@ -126,6 +127,34 @@ async def test_a_protocol_has_one_handler_and_none_after_unhandle() -> None:
         assert await echoes(alice, bob.peer_id)
 
 
+async def test_a_service_decides_by_peer_which_streams_are_served_and_no_task_starts_for_others() -> None:
+    async with swarms("alice", "bob", "carol") as (_network, [alice, bob, carol]):
+        asked: list[PeerId] = []
+
+        def admit(peer_id: PeerId) -> bool:
+            asked.append(peer_id)
+            return peer_id == carol.peer_id
+
+        served: list[PeerId] = []
+
+        async def serve(stream: Stream) -> None:
+            served.append(stream.connection.remote_peer)
+            await echo(stream)
+
+        bob.handle(ECHO, serve, admit=admit)
+        for each in (alice, carol):
+            await each.connect(bob.info)
+        refused = await alice.open_stream(bob.peer_id, [ECHO])
+        with pytest.raises(anyio.BrokenResourceError):
+            await refused.receive()
+        assert await echoes(carol, bob.peer_id)
+        assert asked == [alice.peer_id, carol.peer_id]
+        assert served == [carol.peer_id]
+        bob.unhandle(ECHO)
+        bob.handle(ECHO, serve)  # the next service has a say of its own, or none
+        assert await echoes(alice, bob.peer_id)
+
+
 async def test_a_stream_whose_handler_went_away_during_the_negotiation_is_reset() -> None:
     async with swarms("alice", "bob") as (_network, [alice, bob]):
         bob.handle(ECHO, echo)
@@ -133,7 +162,8 @@ async def test_a_stream_whose_handler_went_away_during_the_negotiation_is_reset(
         stream = await alice.open_stream(bob.peer_id, [ECHO])
         theirs = next(iter(bob.connections()[0].streams))
         bob.unhandle(ECHO)
-        bob.on_stream(theirs)
+        assert not bob.on_stream(theirs)
+        theirs.reset()  # as its connection does
         with pytest.raises(anyio.BrokenResourceError):
             await stream.receive()
 
@@ -221,7 +251,7 @@ async def test_new_streams_go_on_the_oldest_connection() -> None:
         for swarm in (alice, bob):
             swarm.handle(ECHO, echo)
         first = await alice.connect(bob.info)
-        second = await alice.connect_addr(bob.addresses()[0])
+        second = await dial_again(alice, bob.peer_id, bob.addresses()[0])
         assert second is not first
         await anyio.sleep(1)
         assert alice.connections(bob.peer_id) == [first, second]
@@ -314,7 +344,7 @@ async def test_a_connection_that_ends_before_the_dialler_wakes_is_an_error_not_a
 async def test_disconnect_ends_every_connection_to_that_peer_and_no_other() -> None:
     async with swarms("alice", "bob", "carol") as (_network, [alice, bob, carol]):
         await alice.connect(bob.info)
-        await alice.connect_addr(bob.addresses()[0])
+        await dial_again(alice, bob.peer_id, bob.addresses()[0])
         await alice.connect(carol.info)
         await anyio.sleep(1)
         await alice.disconnect(bob.peer_id)
@@ -355,7 +385,7 @@ async def test_inbound_connections_are_limited_for_each_peer() -> None:
         mallory = build_swarm(network, "mallory", limits=Limits(connections_per_peer=100))
         async with mallory:
             for _ in range(6):
-                await mallory.connect_addr(alice.addresses()[0])
+                await dial_again(mallory, alice.peer_id, alice.addresses()[0])
             await anyio.sleep(1)
             assert len(alice.connections()) == len(mallory.connections()) == 3
 

@@ -340,39 +340,20 @@ async def test_we_never_dial_ourselves() -> None:
             await alice.connect(PeerInfo(alice.peer_id, (ours,)))
         with pytest.raises(DialError, match="where this very node listens"):
             await connect_with(alice, bob, ours)
-        with pytest.raises(DialError):
-            await alice.connect_addr(ours)
         assert network.dials == []
         assert alice.connections() == []
 
 
 async def test_ourselves_behind_an_address_we_do_not_know_for_ours_are_not_kept() -> None:
-    async with two_swarms() as (network, alice, _bob):
+    async with two_swarms() as (network, alice, bob):
         ours = alice.addresses()[0]
         alice._settings.own_addrs = tuple  # as when a router leads an outside address back to us
-        with pytest.raises(DialError, match="this very node answered"):
-            await alice.connect_addr(ours)
+        with pytest.raises(DialError, match=f"'{alice.peer_id}' answered"):
+            await alice.connect(PeerInfo(bob.peer_id, (ours,)))
         await anyio.sleep(1)
         assert alice.connections() == []
         await anyio.sleep(1)  # the last goodbyes are on their way
         assert not network.live
-
-
-async def test_whoever_answers_at_a_bare_address_will_do() -> None:
-    async with two_swarms() as (_network, alice, bob):
-        connection = await alice.connect_addr(bob.addresses()[0])
-        assert connection.remote_peer == bob.peer_id
-        assert alice.connections(bob.peer_id) == [connection]
-
-
-async def test_an_address_with_a_peer_id_means_that_peer() -> None:
-    async with two_swarms() as (_network, alice, bob):
-        good = bob.addresses()[0]
-        carol = key_of("carol").peer_id
-        with pytest.raises(DialError, match="answered"):
-            await alice.connect_addr(Multiaddr.parse(f"{good}/p2p/{carol}"))
-        connection = await alice.connect_addr(Multiaddr.parse(f"{good}/p2p/{bob.peer_id}"))
-        assert await alice.connect_addr(Multiaddr.parse(f"/p2p/{bob.peer_id}")) is connection
 
 
 # ---- names ----
@@ -427,10 +408,10 @@ async def test_a_name_that_stands_for_a_certain_peer_is_dialled_as_that_peer() -
     async with two_swarms() as (_network, alice, bob):
         good = bob.addresses()[0]
         alice.names.known[NAME] = [Multiaddr.parse(f"{good}/p2p/{key_of('carol').peer_id}")]
-        with pytest.raises(DialError, match="answered"):
-            await alice.connect_addr(NAME)
+        with pytest.raises(DialError, match="stands for no address"):
+            await connect_with(alice, bob, NAME)
         alice.names.known[NAME] = [Multiaddr.parse(f"{good}/p2p/{bob.peer_id}")]
-        assert (await alice.connect_addr(NAME)).remote_addr == good
+        assert (await connect_with(alice, bob, NAME)).remote_addr == good
 
 
 # ---- back-off, rules and limits ----
@@ -514,26 +495,19 @@ async def test_a_denied_address_is_not_dialled() -> None:
         rules.denied_addrs.add(good)
         with pytest.raises(GatedError, match="that address is denied"):
             await alice.connect(bob.info)
-        with pytest.raises(GatedError):
-            await alice.connect_addr(good)
         assert network.dials == []
         with pytest.raises(DialError) as caught:
             await connect_with(alice, bob, good, NOBODY[0])
         assert dict(caught.value.attempts)[good] == "not allowed: that address is denied"
 
 
-async def test_a_denied_peer_is_not_dialled_nor_kept_when_it_answers() -> None:
+async def test_a_denied_peer_is_not_dialled() -> None:
     rules = Rules()
     async with two_swarms(gater=rules) as (network, alice, bob):
         rules.denied_peers.add(bob.peer_id)
         with pytest.raises(GatedError, match="that peer is denied"):
             await alice.connect(bob.info)
         assert network.dials == []
-        with pytest.raises(DialError, match="that peer is denied"):
-            await alice.connect_addr(bob.addresses()[0])
-        await anyio.sleep(1)
-        await anyio.sleep(1)  # the last goodbyes are on their way
-        assert not network.live
 
 
 async def test_no_dial_starts_when_the_table_is_full() -> None:
@@ -560,15 +534,15 @@ async def test_shutting_down_ends_the_dials_under_way_with_an_error() -> None:
     async with two_swarms() as (network, alice, bob):
         network.delay(bob.addresses()[0])
         async with anyio.create_task_group() as tasks:
-            for connect in (alice.connect, lambda info: alice.connect_addr(info.addrs[0])):
-                tasks.start_soon(_expect_shutdown, connect, bob.info)
+            for _ in range(2):
+                tasks.start_soon(_expect_shutdown, alice.connect, bob.info)
             await anyio.sleep(1)
             before = anyio.current_time()
             await alice.aclose()
         assert anyio.current_time() == before
         with pytest.raises(DialError, match="shutting down"):
             await alice.connect(bob.info)
-        assert [dial.outcome for dial in network.dials] == ["Cancelled"] * 2
+        assert [dial.outcome for dial in network.dials] == ["Cancelled"]  # both waited for one
 
 
 async def _expect_shutdown(connect: Any, peer: PeerInfo) -> None:

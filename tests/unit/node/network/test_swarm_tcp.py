@@ -16,6 +16,7 @@ from ipvcs.node.network.stack import StackSettings, make_tcp_transport
 from ipvcs.node.network.swarm import Swarm
 from tests.contracts.stream import pattern, read_all
 from tests.contracts.transport import ECHO, echo, until
+from tests.fakes.dialing import dial_again
 from tests.fakes.memory_swarm import Book, Names
 
 pytestmark = [pytest.mark.anyio, pytest.mark.network]
@@ -62,7 +63,7 @@ async def test_swarms_connect_and_talk_both_ways_over_ip4_and_ip6() -> None:
         async with tcp_swarm() as alice, tcp_swarm() as bob:
             await bob.listen([LOOPBACK6])
             for addr in bob.listen_addresses():
-                connection = await alice.connect_addr(addr)
+                connection = await alice.connect(PeerInfo(bob.peer_id, (addr,)))
                 assert connection.remote_peer == bob.peer_id
                 assert connection.remote_addr == addr
                 await until(lambda: bool(bob.connections()))
@@ -134,7 +135,7 @@ async def test_a_peer_that_opens_too_many_connections_keeps_those_it_has() -> No
         async with tcp_swarm(Limits(connections_per_peer=2)) as alice, tcp_swarm() as mallory:
             for _ in range(5):
                 with suppress(DialError):  # ended at once
-                    await mallory.connect_addr(alice.addresses()[0])
+                    await dial_again(mallory, alice.peer_id, alice.addresses()[0])
             await until(lambda: len(alice.connections()) == len(mallory.connections()) == 2)
             assert await echoes(mallory, alice, b"still served")
 
@@ -147,7 +148,7 @@ async def test_a_taken_port_is_told_or_replaced() -> None:
                 await bob.listen([taken])
             [other] = await bob.listen([taken], any_port=True)
             assert other != taken
-            assert (await alice.connect_addr(other)).remote_peer == bob.peer_id
+            assert (await alice.connect(PeerInfo(bob.peer_id, (other,)))).remote_peer == bob.peer_id
 
 
 async def test_leaving_the_block_is_noticed_by_every_peer() -> None:

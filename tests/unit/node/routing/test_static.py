@@ -54,7 +54,7 @@ async def test_settings_name_peers_providers_and_holders_of_everything() -> None
 @pytest.mark.parametrize(
     ("peers", "held", "error"),
     [
-        (["nonsense"], {}, DecodeError),
+        (["nonsense"], {}, UsageError),
         (["/ip4/10.0.0.1/tcp/1"], {}, UsageError),
         ([f"/ip4/10.0.0.1/tcp/1/p2p/{ALICE}/p2p-circuit"], {}, UsageError),
         ([], {"nonsense": []}, DecodeError),

@@ -17,7 +17,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -62,6 +62,9 @@ class ListeningNode(Protocol):
     def listen_addresses(self) -> Sequence[Multiaddr]:
         """Where it listens for peers, ports resolved, without `/p2p`."""
 
+    def has_reason_to_stay(self) -> bool:
+        """Whether it is of use without clients, as one that must keep a name alive."""
+
 
 class OpenNode(Protocol):
     """Opens a home's node: `ipvcs.node.node.open_node`, or a test's."""
@@ -103,8 +106,6 @@ class DaemonOptions:
     """Whether peers are listened for on this machine's own addresses alone."""
     idle: float | None = None
     """Seconds without clients after which the daemon ends by itself; None: never."""
-    stays: Callable[[], bool] = field(default=lambda: False)
-    """Whether an idle daemon has a reason to stay, as a name that it must republish."""
     within_command: bool = False
     """Whether the node is part of a command, and ends with it."""
 
@@ -116,6 +117,8 @@ class Daemon:
     swarm_addresses: Sequence[str]
     api: ServedApi
     stop: anyio.Event
+    has_reason_to_stay: Callable[[], bool]
+    """Tells whether it must not end although nobody asks for anything."""
     is_home_there: Callable[[], bool]
     """Tells whether the home is still where it was."""
 
@@ -146,7 +149,7 @@ async def open_daemon(
                 lock.publish_api(api.addresses[0])
                 try:
                     addresses = [str(addr) for addr in node.listen_addresses()]
-                    yield Daemon(addresses, api, stop, lambda: lock.is_in_place)
+                    yield Daemon(addresses, api, stop, node.has_reason_to_stay, lambda: lock.is_in_place)
                 finally:
                     ending.shield = True  # who cancels us wants an end, but may not deny peers their goodbye
                     ending.deadline = anyio.current_time() + SHUTDOWN_TIMEOUT
@@ -253,7 +256,7 @@ async def _wait_for_end(daemon: Daemon, options: DaemonOptions) -> bool:
     is_gone = False
 
     async def end_when_idle(idle: float) -> None:
-        await daemon.api.clients.wait_idle(idle, options.stays)
+        await daemon.api.clients.wait_idle(idle, daemon.has_reason_to_stay)
         _log.info("ending, nobody needs it", extra={"idle": idle})
         daemon.stop.set()
 

@@ -92,6 +92,10 @@ class Node:
         """Where we listen for peers: ports resolved, a wildcard once for each interface."""
         return self.swarm.interface_addresses()
 
+    def has_reason_to_stay(self) -> bool:
+        """Whether a name of ours would die without us."""
+        return self.names.has_published
+
     def known_addresses(self, peer_id: PeerId | None = None) -> Mapping[PeerId, Sequence[Multiaddr]]:
         """Return the address book: one peer's addresses, or everybody's; without `/p2p`."""
         return self.addresses.known(peer_id)

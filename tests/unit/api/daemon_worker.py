@@ -27,6 +27,9 @@ class FakeNode:
     def __init__(self, listen: Sequence[str]) -> None:
         self._listen = listen
 
+    def has_reason_to_stay(self) -> bool:
+        return False
+
     def listen_addresses(self) -> list[Multiaddr]:
         return [Multiaddr.parse(text) for text in self._listen]
 

@@ -153,9 +153,12 @@ async def test_loopback_only_replaces_the_configured_addresses(home: Home, parts
 
 
 @pytest.mark.anyio
-async def test_an_idle_daemon_ends_unless_it_has_a_reason_to_stay(home: Home, parts: Parts) -> None:
+async def test_an_idle_daemon_ends_unless_it_has_a_reason_to_stay(
+    home: Home, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stays = iter([True, True, False])
-    options = DaemonOptions(idle=0.05, stays=lambda: next(stays))
+    monkeypatch.setattr(FakeNode, "has_reason_to_stay", lambda _node: next(stays))
+    options = DaemonOptions(idle=0.05)
     with anyio.fail_after(5):
         await run_daemon(home, KEY, options, say=parts.note, open_node=parts.open_node, serve_api=parts.serve_api)
     assert next(stays, None) is None

@@ -9,6 +9,8 @@ from typing import Final
 
 import anyio
 
+from ipvcs.errors import IntegrityError
+from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.messages import PROTOCOLS
 from ipvcs.node.exchange.wantlist import PeerWantlist
@@ -23,6 +25,15 @@ message, and what is sent into that is lost."""
 _SLICE: Final = 256 * 1024
 _REMEMBERED: Final = 16_384
 """Multihashes last asked of a peer that are remembered, to tell late answers from blocks that nobody asked for."""
+
+
+class WrongBlockError(IntegrityError):
+    """A peer sent a block that it was not asked for."""
+
+    def __init__(self, peer_id: PeerId, cid: Cid | None) -> None:
+        what = f"block '{cid}'" if cid is not None else "blocks"
+        super().__init__(f"peer '{peer_id}' sent {what} without having been asked")
+        self.peer_id = peer_id
 
 
 class OutboundStream:

@@ -1,11 +1,11 @@
 """The Bitswap service: messages in, messages out, and the sessions and the engine between them.
 
     streams of peers ─► MessageReader ─► decode ─┬─ wants ──► Engine ──► Answering ─► a stream to the peer
-                                                 ├─ blocks ─► verify, store (thread) ─► sessions ─► fetches
+                                                 ├─ blocks ─► Verifier (threads) ─► sessions ─► fetches
                                                  └─ presences ──────────────────────► sessions
     sessions ─► wantlists ─► Telling ─► a stream to the peer
 
-One task reads each inbound stream and one works on its messages, so that a message is verified while the next arrives.
+One task reads each inbound stream, and goes on reading while the blocks of the message before are verified.
 A peer that sends a block that it was never asked for has made it up, or answers with something else than was asked for:
 its connections end and it is not asked again for an hour.
 
@@ -20,27 +20,27 @@ from typing import Final, Self
 
 import anyio
 from anyio import AsyncContextManagerMixin
-from anyio.abc import ObjectReceiveStream, TaskGroup
+from anyio.abc import TaskGroup
 
-from ipvcs.errors import IntegrityError, IpvcsError, LimitError, UnavailableError
+from ipvcs.errors import IpvcsError, LimitError, UnavailableError
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.answering import Answering
 from ipvcs.node.exchange.engine import Engine
 from ipvcs.node.exchange.fetch_session import BlockSession, Providers
 from ipvcs.node.exchange.ledger import Ledger, Ledgers
-from ipvcs.node.exchange.local_blocks import Arrival, LocalBlocks, identify
+from ipvcs.node.exchange.local_blocks import LocalBlocks
 from ipvcs.node.exchange.message_reader import MessageBudget, MessageReader
 from ipvcs.node.exchange.messages import (
     BITSWAP_120,
     PROTOCOLS,
     Message,
-    ReceivedBlock,
     decode,
     encode_wants,
 )
-from ipvcs.node.exchange.peer import ExchangePeer
+from ipvcs.node.exchange.peer import ExchangePeer, WrongBlockError
 from ipvcs.node.exchange.stat import BitswapStat
+from ipvcs.node.exchange.verifier import Delivery, Verifier
 from ipvcs.node.exchange.wantlist import PeerWantlist
 from ipvcs.node.network.delimited import encode_delimited
 from ipvcs.node.network.errors import ProtocolNotSupportedError
@@ -48,8 +48,8 @@ from ipvcs.node.network.interface import Connection, Host, Stream
 from ipvcs.storage.interface import BlockWriting
 
 MAX_INBOUND: Final = 16
-"""Streams of one peer that are served at once. The others wait for their turn, and the network bounds how many: Kubo opens
-one for each message and closes it at once, so hundreds may be here unread, and none of those blocks is sent again."""
+"""Streams of one peer that are served at once. The others wait for their turn, and the network bounds how many: Kubo
+opens one for each message and closes it at once, so hundreds may be here unread; no block of theirs is sent again."""
 TURN_TIMEOUT: Final = 60.0
 """Seconds that a stream waits for its turn: twice what a message of a usual size may take."""
 TICK: Final = 0.25
@@ -62,15 +62,6 @@ TELL_ATTEMPTS: Final = 3
 _GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, UnavailableError, LimitError)
 
 _log = logging.getLogger(__name__)
-
-
-class WrongBlockError(IntegrityError):
-    """A peer sent a block that it was not asked for."""
-
-    def __init__(self, peer_id: PeerId, cid: Cid | None) -> None:
-        what = f"block '{cid}'" if cid is not None else "blocks"
-        super().__init__(f"peer '{peer_id}' sent {what} without having been asked")
-        self.peer_id = peer_id
 
 
 class BitswapService(AsyncContextManagerMixin):
@@ -120,12 +111,13 @@ class BitswapService(AsyncContextManagerMixin):
         self._budget = MessageBudget()
         self._tasks: TaskGroup | None = None
         self._answering = Answering(engine, local, self._peers, wall)
+        self._verifier = Verifier(local, self._wanted, self._delivered)
         self._messages = self._blocks = self._bytes = self._duplicates = self._duplicate_bytes = 0
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
         async with anyio.create_task_group() as tasks:
-            self._tasks = self._answering.tasks = tasks
+            self._tasks = self._answering.tasks = self._verifier.tasks = tasks
             for protocol in PROTOCOLS:
                 self._host.handle(protocol, self._serve)
             self._host.subscribe(self)
@@ -135,7 +127,7 @@ class BitswapService(AsyncContextManagerMixin):
             finally:
                 for protocol in PROTOCOLS:
                     self._host.unhandle(protocol)
-                self._tasks = self._answering.tasks = None
+                self._tasks = self._answering.tasks = self._verifier.tasks = None
                 tasks.cancel_scope.cancel()
 
     # ---- Exchange ----
@@ -291,21 +283,18 @@ class BitswapService(AsyncContextManagerMixin):
             is_asked=lambda: peer.was_asked_anything,
             on_bytes=lambda: self._on_bytes(peer_id),
         )
+        last: Delivery | None = None
         try:
-            async with anyio.create_task_group() as tasks:
-                put, take = anyio.create_memory_object_stream[bytes](1)
-                tasks.start_soon(self._work_on, peer, take)
-                with put:
-                    while True:
-                        try:
-                            message = await reader.receive()
-                        except anyio.EndOfStream:
-                            break
-                        await put.send(message)
-        except* WrongBlockError as group:
-            error = group.exceptions[0]
-            assert isinstance(error, WrongBlockError)
-            await self._refuse(peer_id, error)
+            while True:
+                try:
+                    data = await reader.receive()
+                except anyio.EndOfStream:
+                    break
+                last = await self._take(peer, data, last)
+            if last is not None:
+                await last.wait()
+        except WrongBlockError as exc:
+            await self._refuse(peer_id, exc)
             stream.reset()
         finally:
             peer.turns.release()
@@ -315,17 +304,23 @@ class BitswapService(AsyncContextManagerMixin):
         for session in self._sessions.values():
             session.strategy.active(peer_id, now)
 
-    async def _work_on(self, peer: ExchangePeer, messages: ObjectReceiveStream[bytes]) -> None:
-        async with messages:
-            async for data in messages:
-                self._messages += 1
-                message = decode(data)
-                if message.wants or message.full:
-                    await self._take_wants(peer, message)
-                if message.blocks:
-                    await self._take_blocks(peer, message.blocks)
-                if message.haves or message.dont_haves:
-                    self._take_presences(peer, message)
+    async def _take(self, peer: ExchangePeer, data: bytes, last: Delivery | None) -> Delivery | None:
+        """Take one message; return what of it is being verified, after `last`, which came before it, has been."""
+        self._messages += 1
+        message = decode(data)
+        if message.wants or message.full:
+            await self._take_wants(peer, message)
+        if message.haves or message.dont_haves:
+            self._take_presences(peer, message)
+        if not message.blocks:
+            return last
+        if not peer.was_asked_anything:
+            raise WrongBlockError(peer.peer_id, None)
+        if last is not None:
+            await last.wait()
+        delivery = Delivery(peer, message.blocks)
+        self._verifier.submit(delivery)
+        return delivery
 
     async def _take_wants(self, peer: ExchangePeer, message: Message) -> None:
         wanted = [entry.cid for entry in message.wants if not entry.cancel]
@@ -333,47 +328,30 @@ class BitswapService(AsyncContextManagerMixin):
         self._engine.receive_wants(peer.peer_id, message.wants, full=message.full, sizes=sizes, now=self._wall())
         self._answering.start()
 
-    async def _take_blocks(self, peer: ExchangePeer, received: Sequence[ReceivedBlock]) -> None:
-        if not peer.was_asked_anything:
-            raise WrongBlockError(peer.peer_id, None)
-
-        def verify_and_store() -> tuple[list[tuple[BlockSession, Arrival]], int, int]:
-            arrivals: list[tuple[BlockSession, Arrival]] = []
-            duplicates = duplicate_bytes = 0
-            for block in identify(received):
-                key = block.cid.multihash
-                holders = dict(self._wanted.get(key, ()))
-                if not holders:
-                    if not peer.was_asked(key):
-                        raise WrongBlockError(peer.peer_id, block.cid)
-                    duplicates += 1
-                    duplicate_bytes += len(block.data)
-                for session, cid in holders.items():
-                    named = block if cid == block.cid else block.named(cid)
-                    arrivals.append((session, session.take(named)))
-            return arrivals, duplicates, duplicate_bytes
-
-        arrivals, duplicates, duplicate_bytes = await self._local.run(verify_and_store)
+    def _delivered(self, deliveries: Sequence[Delivery]) -> None:
+        """Tell sessions of blocks that were verified and stored for them."""
         now = anyio.current_time()
         changed: dict[BlockSession, None] = {}
-        counted: dict[bytes, int] = {}
-        for session, arrival in arrivals:
-            if peer.peer_id in self._peers:
-                self._touched[peer.peer_id] = peer
-                peer.wantlist.fulfilled(arrival.cid)
-            if session.arrived(peer.peer_id, arrival, now):
-                counted[arrival.cid.multihash] = arrival.size
-                changed[session] = None
-            elif arrival.cid.multihash not in counted:
-                duplicates += 1
-                duplicate_bytes += arrival.size
-        size = sum(counted.values())
-        self._blocks += len(counted) + duplicates
-        self._bytes += size + duplicate_bytes
-        self._duplicates += duplicates
-        self._duplicate_bytes += duplicate_bytes
-        if counted:
-            self._ledgers.received(peer.peer_id, size, self._wall(), blocks=len(counted))
+        for delivery in deliveries:
+            peer = delivery.peer
+            counted: dict[bytes, int] = {}
+            for session, arrival in delivery.arrivals:
+                if self._peers.get(peer.peer_id) is peer:
+                    self._touched[peer.peer_id] = peer
+                    peer.wantlist.fulfilled(arrival.cid)
+                if session.arrived(peer.peer_id, arrival, now):
+                    counted[arrival.cid.multihash] = arrival.size
+                    changed[session] = None
+                elif arrival.cid.multihash not in counted:
+                    delivery.duplicates += 1
+                    delivery.duplicate_bytes += arrival.size
+            size = sum(counted.values())
+            self._blocks += len(counted) + delivery.duplicates
+            self._bytes += size + delivery.duplicate_bytes
+            self._duplicates += delivery.duplicates
+            self._duplicate_bytes += delivery.duplicate_bytes
+            if counted:
+                self._ledgers.received(peer.peer_id, size, self._wall(), blocks=len(counted))
         self.pump(changed)
 
     def _take_presences(self, peer: ExchangePeer, message: Message) -> None:

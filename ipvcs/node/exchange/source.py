@@ -12,8 +12,9 @@ MIN_WANTS: Final = 16
 MIN_IN_FLIGHT: Final = 4 * 1024 * 1024
 """Bytes in flight before a peer's speed is known: a full message, so that the second peer to be found finds work."""
 MAX_IN_FLIGHT: Final = 24 * 1024 * 1024
-"""Bytes in flight however fast a peer is: three quarters of what the network holds unread of one (`Limits.peer_memory`). Kubo sends
-each message on a stream of its own, so no window holds it back, and what exceeds the bound is lost with its stream."""
+"""Bytes in flight however fast a peer is: three quarters of what the network holds unread of one
+(`Limits.peer_memory`). Kubo sends each message on a stream of its own, so no window holds it back, and what exceeds the
+bound is lost with its stream."""
 TARGET_SECONDS: Final = 0.5
 """Seconds of delivery to have in flight: several round trips on any link, and little to take back from who slows."""
 _MEASURE: Final = 0.1

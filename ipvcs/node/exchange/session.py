@@ -20,6 +20,7 @@ Spec: https://specs.ipfs.tech/bitswap-protocol/; white paper §3.4
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final
 
 from ipvcs.multiformats.cid import Cid
@@ -125,8 +126,7 @@ class Session:
         """`peer_id` can be asked from now on."""
         if peer_id not in self._peers and len(self._peers) < MAX_CANDIDATES * (2 if provider else 1):
             self._peers[peer_id] = Source(peer_id, now)
-            self._queue.extendleft(reversed(self._parked))
-            self._parked.clear()
+            self._unpark()
 
     def disconnected(self, peer_id: PeerId) -> None:
         """`peer_id` is gone, and its wantlist with it."""
@@ -143,7 +143,9 @@ class Session:
         """Bytes arrived from `peer_id`, maybe only a part of a message."""
         if (peer := self._peers.get(peer_id)) is not None:
             peer.heard = now
-            peer.is_stalled = False
+            if peer.is_stalled:
+                peer.is_stalled = False
+                self._unpark()
 
     def have(self, peer_id: PeerId, cid: Cid, now: float) -> None:
         """`peer_id` says that it has `cid`."""
@@ -169,12 +171,11 @@ class Session:
 
     def received(self, peer_id: PeerId, cid: Cid, size: int, now: float) -> bool:
         """A verified block came from `peer_id`; return whether it was wanted. Others who were asked are told."""
-        peer = self._peers.get(peer_id)
         if cid not in self._wants:
             return False
-        if peer is not None:
+        self.active(peer_id, now)
+        if (peer := self._peers.get(peer_id)) is not None:
             peer.is_source = True
-            peer.is_stalled = False
             peer.delivered(cid, size, now)
         self.blocks += 1
         self.bytes += size
@@ -199,7 +200,10 @@ class Session:
             self._rebalance(sources, now)
 
     def next_search(self, now: float) -> Cid | None:
-        """Return a CID to search providers of, None when that is not called for now."""
+        """Return a CID to search providers of, None when that is not called for now.
+
+        With the search, those who denied the first of what nobody has are asked for it once more.
+        """
         unserved = next(iter(self._parked), None)
         if unserved is None and (self.sources or not self._wants):
             return None
@@ -210,6 +214,9 @@ class Session:
             target = unserved
             self._searched.clear()
         self._searched.add(target)
+        for cid in islice(self._parked, PROBES):  # js-ipfs-bitswap does not remember what it did not have
+            for peer_id in self._wants[cid].asked:
+                self._wantlist_of(peer_id).ask_again(cid)
         self._next_search = now + self._search_interval
         self._search_interval = min(2 * self._search_interval, MAX_SEARCH_INTERVAL)
         return target
@@ -249,6 +256,15 @@ class Session:
         asked = self._peers[peer_id].outstanding.get(cid)
         return asked is not None and asked.kind is WantType.BLOCK
 
+    @staticmethod
+    def _may_have(peer: Source, want: _Want) -> bool:
+        return not peer.is_stalled and peer.peer_id not in want.denied
+
+    def _unpark(self) -> None:
+        """Somebody is there who may have what nobody had."""
+        self._queue.extendleft(reversed(self._parked))
+        self._parked.clear()
+
     def _refill(self, peer: Source, now: float) -> None:
         room = peer.room(self._mean_size)
         aside: list[Cid] = []
@@ -273,14 +289,14 @@ class Session:
             want = self._wants.get(cid)
             if want is None or not want.queued:
                 continue
-            if all(peer_id in want.denied for peer_id in self._peers):
+            if not any(self._may_have(peer, want) for peer in self._peers.values()):
                 self._parked[cid] = None
                 continue
             probed.append(cid)
             if any(peer.peer_id not in want.denied for peer in sources):
                 continue  # it waits for room there
             for peer_id, peer in self._peers.items():
-                if peer_id not in want.denied and peer_id not in want.asked:
+                if peer_id not in want.asked and self._may_have(peer, want):
                     self._ask(cid, peer, WantType.BLOCK if not want.asked else WantType.HAVE, now)
         self._queue.extendleft(reversed(probed))
 

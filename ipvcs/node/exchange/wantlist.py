@@ -17,6 +17,9 @@ from ipvcs.node.exchange.messages import WantEntry, WantType, want_size
 
 MAX_TAKEN: Final = 512 * 1024
 """Bytes of one wantlist message: some 8,000 entries, an eighth of what a message may have."""
+_ANSWERED: Final = 4096
+"""Blocks last received that are remembered, to cancel them before they are asked for again: js-ipfs-bitswap ignores for
+five seconds what it has just sent."""
 _TOP_PRIORITY: Final = (1 << 31) - 1
 """The first want's priority; each later one is one below, so that a peer answers in our order. As in go-bitswap."""
 
@@ -39,6 +42,7 @@ class PeerWantlist:
         self._wanted: dict[Cid, _Want] = {}
         self._told: dict[Cid, WantType] = {}
         self._changed: dict[Cid, None] = {}
+        self._answered: dict[Cid, None] = {}
         self._fresh = True
         self._next_priority = _TOP_PRIORITY
 
@@ -60,6 +64,8 @@ class PeerWantlist:
         if want is None:
             want = self._wanted[cid] = _Want(kind, self._next_priority)
             self._next_priority = max(1, self._next_priority - 1)
+            want.again = cid in self._answered
+            self._answered.pop(cid, None)
         want.holders.add(holder)
         if kind < want.type:
             want.type = kind
@@ -91,12 +97,17 @@ class PeerWantlist:
     def fulfilled(self, cid: Cid) -> None:
         """The peer sent the block: it has forgotten the want, and there is nothing to tell."""
         self._wanted.pop(cid, None)
-        self._told.pop(cid, None)
+        if cid in self._told:
+            del self._told[cid]
+            self._answered[cid] = None
+            if len(self._answered) > _ANSWERED:
+                del self._answered[next(iter(self._answered))]
         self._changed.pop(cid, None)
 
     def reconnected(self) -> None:
         """The peer knows nothing any more: everything is to be told anew."""
         self._told.clear()
+        self._answered.clear()
         self._changed = dict.fromkeys(self._wanted)
         self._fresh = True
         for want in self._wanted.values():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipvcs.multiformats.cid import Cid
@@ -273,6 +273,7 @@ def test_what_is_not_wanted_any_more_is_cancelled() -> None:
 
 
 @settings(deadline=None)
+@example([(1.0, 0.0, 0, False), (1.0, 0.0, 11, True)], 40)  # a mute peer was asked again and again for what others deny
 @given(
     st.lists(
         st.tuples(st.floats(0.5, 50), st.floats(0.0, 0.1), st.integers(0, 255), st.booleans()), min_size=1, max_size=5

@@ -46,7 +46,7 @@ def resolve_name(app: App, name: str) -> str:
         reason = f"no daemon runs that could look it up: `{daemon}` starts one"
         try:
             return _resolve_own(app, name, reason)
-        except NameOfflineError:
+        except IpvcsError:  # none of ours, or expired, and then the node renews it
             if not app.home.config.get("Bootstrap"):
                 raise
         client = app.client()
@@ -83,14 +83,17 @@ def _resolve_own(app: App, name: str, reason: str) -> str:
 
 
 def _own_value(app: App, name: str) -> str | None:
-    """Return what the home's own record says of `name`, a key's name or NodeId; None: it has no valid one."""
+    """Return what the best record of `name`, a key's name or NodeId, says; None: the home does not publish it.
+
+    The best is another's if somebody has published since, with the same key elsewhere: never back to an older one.
+    """
     from ipvcs.node.naming.name_store import NameStore
 
     peer_id = _peer_id(app, name)
     known = None if peer_id is None else NameStore(app.home.datastore).try_get(peer_id)
     if peer_id is None or known is None or known.own is None:
         return None
-    record = known.own.record
+    record = known.best
     record.verify(peer_id)
     record.check_validity(time.time())
     return record.path

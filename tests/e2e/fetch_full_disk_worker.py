@@ -1,6 +1,7 @@
-"""A fetching home on a disk that fills up: `python -m tests.e2e.fetch_full_disk_worker DISK ADDRESS ROOT daemon|within`.
+"""A fetching home on a disk that fills up: `python -m tests.e2e.fetch_full_disk_worker DISK ADDRESS ROOT WAY`.
 
-ADDRESS is a holder's, ROOT a file of 8 MiB that it has. In a mount namespace of its own, with a tmpfs at DISK.
+WAY is "daemon", or "within" for a node within the command. ADDRESS is a holder's, ROOT a file of `SIZE` bytes that it
+has. Runs in a mount namespace of its own, with a tmpfs at DISK.
 """
 
 import sys
@@ -15,7 +16,7 @@ SIZE = 8 * MIB
 
 def check(path: Path, address: str, root: str, way: str) -> None:
     """Fetch onto a disk that has room for half of it, and again when it has room."""
-    disk = mounts.Disk(path, 4 * MIB)
+    disk = mounts.Disk(path, 64 * MIB)
     daemons = Daemons(path)
     env = {} if way == "daemon" else {"IPVCS_NO_DAEMON": "1"}
     try:
@@ -24,6 +25,7 @@ def check(path: Path, address: str, root: str, way: str) -> None:
         if way == "daemon":
             daemon = daemons.start(home)
             connect(daemon, address)
+        disk.fill(leave=SIZE // 2)
         for words in (["pin", "add", root], ["cat", root]):
             done = run(*words, home=home, env=env)
             assert done.code == 128, words
@@ -41,7 +43,7 @@ def check(path: Path, address: str, root: str, way: str) -> None:
             assert daemon.process.poll() is None, "a full disk is no reason to end"
             wait_wants_nothing(home)
             before = stat(home)["BlocksReceived"]
-        disk.resize(32 * MIB)
+        disk.empty()
         done = run("pin", "add", root, home=home, env=env)
         assert (done.code, done.stderr) == (0, ""), done.stderr
         assert len(run("cat", "--offline", root, home=home).stdout) == SIZE

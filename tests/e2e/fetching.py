@@ -7,11 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ipvcs.client.client import Client
+from ipvcs.client.socket_path import find_socket
+from ipvcs.multiformats.cid import Cid
+from ipvcs.storage.closure import iter_closure
+from ipvcs.storage.home import open_home
 from tests.cli_runner import Ipvcs, Result
-from tests.e2e.daemons import PATIENCE, Daemons, Foreground, run
+from tests.e2e.daemons import PATIENCE, Daemons, Foreground
 
 MIB = 1024 * 1024
 NOBODYS = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
@@ -33,39 +39,54 @@ def put_noise(home: Path, size: int, seed: int) -> tuple[str, bytes]:
     return root, data
 
 
+def client_of(home: Path) -> Client:
+    """Return a client of the daemon that runs: for what is no more than preparation, it saves a process."""
+    return Client(find_socket(home))
+
+
+def peer_of(daemon: Foreground) -> str:
+    """Return the daemon's NodeId."""
+    node_id: str = client_of(daemon.home).call("id")["ID"]
+    return node_id
+
+
+def address_of(daemon: Foreground) -> str:
+    """Return where peers reach it, with its id."""
+    return f"{daemon.lines[0].split()[-1]}/p2p/{peer_of(daemon)}"
+
+
 def connect(daemon: Foreground, address: str) -> None:
     """Have a daemon connect to `address`."""
-    done = run("swarm", "connect", address, home=daemon.home)
-    assert done.code == 0, done.stderr
+    client_of(daemon.home).call("swarm/connect", address)
 
 
 def bootstrap(home: Path, *addresses: str) -> None:
     """Have the node of `home` join by `addresses` whenever it starts."""
-    for address in addresses:
-        Ipvcs(home).ok("bootstrap", "add", address)
+    with open_home(home) as opened:
+        opened.config.set("Bootstrap", list(addresses))
 
 
 def keep_port(daemon: Foreground) -> None:
     """Have the home's next daemon listen where this one does."""
-    address = daemon.address.partition("/p2p/")[0]
-    Ipvcs(daemon.home).ok("config", "Addresses.Swarm", "--json", f'["{address}"]')
+    with open_home(daemon.home) as home:
+        home.config.set("Addresses.Swarm", [daemon.lines[0].split()[-1]])
 
 
 def stat(home: Path) -> dict[str, Any]:
     """Return what the daemon of `home` has exchanged since it started."""
-    found: dict[str, Any] = run("bitswap", "stat", "--json", home=home).json[0]
-    return found
+    return client_of(home).call("bitswap/stat")
 
 
 def blocks_in(home: Path) -> int:
     """Return how many blocks the home has."""
-    count: int = run("repo", "stat", "--json", home=home).json[0]["NumObjects"]
-    return count
+    with open_home(home) as opened:
+        return opened.blocks.stat().blocks
 
 
 def blocks_of(home: Path, root: str) -> int:
     """Return how many different blocks `root` reaches, itself included."""
-    return len(set(run("refs", "-r", "-u", root, home=home).lines)) + 1
+    with open_home(home) as opened:
+        return sum(1 for _ in iter_closure(opened.blocks, [Cid.parse(root)]))
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience: float = 20) -> None:
@@ -116,3 +137,18 @@ def restarted(daemons: Daemons, daemon: Foreground, number: signal.Signals = sig
     """End a daemon and start another one of its home."""
     daemon.end(number)
     return daemons.start(daemon.home)
+
+
+def start_all(daemons: Daemons, *names: str, **settings: object) -> list[Foreground]:
+    """Start a daemon on a new home for each name, at the same time; `settings` are theirs, `_` standing for `.`."""
+
+    def start(name: str) -> Foreground:
+        home = daemons.path / name
+        with open_home(home) as opened:
+            opened.config.set("Addresses.Swarm", ["/ip4/127.0.0.1/tcp/0"])
+            for key, value in settings.items():
+                opened.config.set(key.replace("_", "."), value)
+        return daemons.start(home)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        return list(pool.map(start, names))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,18 @@ from tests.e2e.fetch_full_disk_worker import SIZE
 from tests.e2e.fetching import (
     MIB,
     Running,
+    address_of,
     blocks_in,
     blocks_of,
     bootstrap,
+    client_of,
     connect,
     keep_port,
     noise,
+    peer_of,
     put_noise,
     restarted,
+    start_all,
     stat,
     wait_until,
     wait_wants_nothing,
@@ -45,13 +50,20 @@ def daemons(tmp_path: Path) -> Iterator[Daemons]:
 
 
 @pytest.fixture
-def holder(daemons: Daemons) -> Foreground:
-    return daemons.start(daemons.make_home("holder"))
+def pair(daemons: Daemons) -> tuple[Foreground, Foreground]:
+    """Two daemons that do not know of each other."""
+    holder, fetcher = start_all(daemons, "holder", "fetcher")
+    return holder, fetcher
 
 
 @pytest.fixture
-def fetcher(daemons: Daemons) -> Foreground:
-    return daemons.start(daemons.make_home("fetcher"))
+def holder(pair: tuple[Foreground, Foreground]) -> Foreground:
+    return pair[0]
+
+
+@pytest.fixture
+def fetcher(pair: tuple[Foreground, Foreground]) -> Foreground:
+    return pair[1]
 
 
 # ---- the holder goes ----
@@ -60,11 +72,11 @@ def fetcher(daemons: Daemons) -> Foreground:
 def test_a_holder_that_is_killed_costs_nothing_if_there_is_another(
     daemons: Daemons, holder: Foreground, fetcher: Foreground
 ) -> None:
-    other = daemons.start(daemons.make_home("other"))
+    (other,) = start_all(daemons, "other")
     root, data = put_noise(holder.home, 12 * MIB, 1)
     assert put_noise(other.home, 12 * MIB, 1)[0] == root
     out = daemons.path / "out"
-    with SlowLink(holder.address, 4 * MIB) as one, SlowLink(other.address, 4 * MIB) as second:
+    with SlowLink(address_of(holder), 4 * MIB) as one, SlowLink(address_of(other), 4 * MIB) as second:
         connect(fetcher, one.address)
         connect(fetcher, second.address)
         with Running("get", "-o", out, root, home=fetcher.home) as get:
@@ -86,7 +98,7 @@ def test_a_fetch_without_its_only_holder_ends_and_goes_on_later_where_it_was(
     root, data = put_noise(holder.home, 12 * MIB, 1)
     keep_port(holder)
     out = daemons.path / "out"
-    with SlowLink(holder.address, 6 * MIB) as link:
+    with SlowLink(address_of(holder), 6 * MIB) as link:
         connect(fetcher, link.address)
         with Running("get", "--timeout", "2s", "-o", out, root, home=fetcher.home) as get:
             link.wait_passed(8 * MIB)
@@ -103,7 +115,7 @@ def test_a_fetch_without_its_only_holder_ends_and_goes_on_later_where_it_was(
         assert blocks_in(fetcher.home) == received >= 2
 
         holder = daemons.start(holder.home)
-        connect(fetcher, holder.address)
+        connect(fetcher, address_of(holder))
         assert run("get", "-o", out, root, home=fetcher.home).code == 0
     assert out.read_bytes() == data
     found = stat(fetcher.home)
@@ -111,14 +123,15 @@ def test_a_fetch_without_its_only_holder_ends_and_goes_on_later_where_it_was(
     assert received < found["BlocksReceived"]
 
 
+@pytest.mark.long
 def test_a_fetch_survives_that_its_holder_is_restarted(
     daemons: Daemons, holder: Foreground, fetcher: Foreground
 ) -> None:
     """The fetcher does not look for it again that soon: the holder comes back by its bootstrap list."""
     root, data = put_noise(holder.home, 12 * MIB, 1)
-    bootstrap(holder.home, fetcher.address)
+    bootstrap(holder.home, address_of(fetcher))
     out = daemons.path / "out"
-    with SlowLink(holder.address, 4 * MIB) as link:
+    with SlowLink(address_of(holder), 4 * MIB) as link:
         connect(fetcher, link.address)
         with Running("get", "--timeout", "30s", "-o", out, root, home=fetcher.home) as get:
             link.wait_passed(3 * MIB)
@@ -132,15 +145,20 @@ def test_a_fetch_survives_that_its_holder_is_restarted(
 # ---- whoever fetches goes ----
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("words", [["get", "-o", "out"], ["pin", "add"]], ids=["get", "pin"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=LONG)])
+@pytest.mark.parametrize(
+    "words", [pytest.param(["get", "-o", "out"], id="get"), pytest.param(["pin", "add"], id="pin", marks=LONG)]
+)
 def test_a_daemon_stops_fetching_for_a_command_that_is_gone(
     daemons: Daemons, holder: Foreground, fetcher: Foreground, number: signal.Signals, words: list[str]
 ) -> None:
     root, _ = put_noise(holder.home, 40 * MIB, 1)
     out = daemons.path / "work" / "out"
     out.parent.mkdir()
-    with SlowLink(holder.address, 4 * MIB) as link:
+    with SlowLink(address_of(holder), 4 * MIB) as link:
         connect(fetcher, link.address)
         command = [str(out) if word == "out" else word for word in words]
         with Running(*command, root, home=fetcher.home) as fetching:
@@ -163,18 +181,12 @@ def test_a_daemon_stops_fetching_for_a_command_that_is_gone(
     assert run("repo", "verify", home=fetcher.home).code == 0
 
 
-def peer_of(daemon: Foreground) -> str:
-    """Return the daemon's NodeId."""
-    node_id: str = run("id", "--json", home=daemon.home).json[0]["ID"]
-    return node_id
-
-
 def test_a_daemon_that_is_killed_while_it_fetches_keeps_what_was_flushed(
     daemons: Daemons, holder: Foreground, fetcher: Foreground
 ) -> None:
     root, data = put_noise(holder.home, 16 * MIB, 1)
     out = daemons.path / "out"
-    with SlowLink(holder.address, 4 * MIB) as link:
+    with SlowLink(address_of(holder), 4 * MIB) as link:
         connect(fetcher, link.address)
         with Running("get", "-o", out, root, home=fetcher.home) as get:
             link.wait_passed(8 * MIB)
@@ -188,7 +200,7 @@ def test_a_daemon_that_is_killed_while_it_fetches_keeps_what_was_flushed(
     assert run("repo", "verify", home=fetcher.home).code == 0
 
     fetcher = daemons.start(fetcher.home)
-    connect(fetcher, holder.address)
+    connect(fetcher, address_of(holder))
     assert run("get", "-o", out, root, home=fetcher.home).code == 0
     assert out.read_bytes() == data
     assert stat(fetcher.home)["BlocksReceived"] == blocks_of(holder.home, root) - kept
@@ -200,8 +212,8 @@ def test_a_daemon_that_serves_and_fetches_ends_within_5_seconds(
     """Both ways at once, with commands that wait for it and peers that would have it go on."""
     theirs, _ = put_noise(holder.home, 40 * MIB, 1)
     ours, _ = put_noise(fetcher.home, 40 * MIB, 2)
-    with SlowLink(holder.address, 2 * MIB) as link, SlowLink(fetcher.address, 2 * MIB) as back:
-        third = daemons.start(daemons.make_home("third"))
+    with SlowLink(address_of(holder), 2 * MIB) as link, SlowLink(address_of(fetcher), 2 * MIB) as back:
+        (third,) = start_all(daemons, "third")
         connect(fetcher, link.address)
         connect(third, back.address)
         with (
@@ -222,37 +234,26 @@ def test_a_daemon_that_serves_and_fetches_ends_within_5_seconds(
     assert run("repo", "verify", home=fetcher.home).code == 0
 
 
-@pytest.mark.parametrize("way", ["daemon", "within"])
-def test_a_disk_that_fills_up_is_a_clear_error_and_no_damage(holder: Foreground, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("way", ["daemon", pytest.param("within", marks=LONG)])
+def test_a_disk_that_fills_up_is_a_clear_error_and_no_damage(daemons: Daemons, tmp_path: Path, way: str) -> None:
+    (holder,) = start_all(daemons, "holder")
     root, _ = put_noise(holder.home, SIZE, 1)
     (disk := tmp_path / "disk").mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.fetch_full_disk_worker", disk, holder.address, root, way],
+        [sys.executable, "-m", "tests.e2e.fetch_full_disk_worker", disk, address_of(holder), root, way],
         cwd=CHECKOUT, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}{done.stderr}"
     assert list(disk.iterdir()) == [], "the mount was private"
 
 
-def test_a_directory_that_nobody_may_write_is_named_and_what_was_fetched_stays(
-    holder: Foreground, fetcher: Foreground
-) -> None:
-    connect(fetcher, holder.address)
-    root, data = put_noise(holder.home, MIB, 1)
-    done = run("get", "-o", "/proc/nobody/out", root, home=fetcher.home)
-    assert done.code == 128
-    assert done.stderr.startswith("error: ")
-    assert "/proc/nobody" in done.stderr
-    wait_wants_nothing(fetcher.home)
-    assert run("cat", root, home=fetcher.home).stdout == data
-
-
 # ---- what is remembered ----
 
 
+@pytest.mark.long  # in short by `test_node.py`, within one process
 def test_ledgers_outlive_restarts_on_both_sides(daemons: Daemons, holder: Foreground, fetcher: Foreground) -> None:
     root, _ = put_noise(holder.home, 3 * MIB, 1)
-    connect(fetcher, holder.address)
+    connect(fetcher, address_of(holder))
     assert run("pin", "add", root, home=fetcher.home).code == 0
     one, other = peer_of(holder), peer_of(fetcher)
     theirs, ours = ledger(fetcher, one), ledger(holder, other)
@@ -265,7 +266,7 @@ def test_ledgers_outlive_restarts_on_both_sides(daemons: Daemons, holder: Foregr
     assert ledger(fetcher, one) == theirs
     assert ledger(holder, other) == ours
     assert stat(fetcher.home)["BlocksReceived"] == 0, "counts since the start are another thing"
-    connect(fetcher, holder.address)
+    connect(fetcher, address_of(holder))
     more, _ = put_noise(holder.home, 1000, 2)
     assert run("cat", more, home=fetcher.home).code == 0
     assert ledger(fetcher, one)["Recv"] == theirs["Recv"] + 1000
@@ -273,8 +274,7 @@ def test_ledgers_outlive_restarts_on_both_sides(daemons: Daemons, holder: Foregr
 
 def ledger(daemon: Foreground, peer: str) -> dict[str, int]:
     """Return what was exchanged with a peer."""
-    found: dict[str, int] = run("bitswap", "ledger", "--json", peer, home=daemon.home).json[0]
-    return found
+    return client_of(daemon.home).call("bitswap/ledger", peer)
 
 
 def announced(daemon: Foreground) -> int:
@@ -287,12 +287,12 @@ def announced(daemon: Foreground) -> int:
 def test_what_was_announced_is_not_announced_again_before_its_time(
     daemons: Daemons, holder: Foreground, fetcher: Foreground
 ) -> None:
-    connect(holder, fetcher.address)
+    connect(holder, address_of(fetcher))
     for seed in (1, 2):
         put_noise(holder.home, 1000, seed)
     wait_until(lambda: announced(holder) == 2, "announcing two roots")
     holder = restarted(daemons, holder)
-    connect(holder, fetcher.address)
+    connect(holder, address_of(fetcher))
     root, _ = put_noise(holder.home, 1000, 3)
     wait_until(lambda: announced(holder) > 0, "announcing the new one")
     assert peer_of(holder) in run("routing", "findprovs", root, home=fetcher.home).out
@@ -303,36 +303,35 @@ def test_what_was_announced_is_not_announced_again_before_its_time(
 # ---- who is served ----
 
 
-def test_a_home_that_serves_nobody_sends_nothing_and_fetches_as_before(
-    daemons: Daemons, fetcher: Foreground
-) -> None:
-    home = daemons.make_home("holder")
-    Ipvcs(home).ok("config", "Bitswap.Server", "--bool", "false")
-    holder = daemons.start(home)
-    root, _ = put_noise(home, MIB, 1)
+@pytest.mark.long  # in short by `test_node.py`
+def test_a_home_that_serves_nobody_sends_nothing_and_fetches_as_before(daemons: Daemons) -> None:
+    with ThreadPoolExecutor() as pool:
+        one = pool.submit(start_all, daemons, "holder", Bitswap_Server=False)
+        (fetcher,) = start_all(daemons, "fetcher")
+        (holder,) = one.result()
+    root, _ = put_noise(holder.home, MIB, 1)
     ours, data = put_noise(fetcher.home, MIB, 2)
-    connect(fetcher, holder.address)
+    connect(fetcher, address_of(holder))
     began = time.monotonic()
     done = run("cat", "--timeout", "1s", root, home=fetcher.home)
     assert time.monotonic() - began < 4
     assert (done.code, done.stdout) == (128, b"")
     assert f"nobody sent block '{root}'" in done.stderr
-    assert stat(home)["BlocksSent"] == 0
-    assert run("cat", ours, home=home).stdout == data
+    assert stat(holder.home)["BlocksSent"] == 0
+    assert run("cat", ours, home=holder.home).stdout == data
 
 
-def start_trader(daemons: Daemons) -> Foreground:
-    """Start a daemon that serves by what it gets."""
-    home = daemons.make_home("trader")
-    Ipvcs(home).ok("config", "Bitswap.Strategy", "sigmoid")
-    return daemons.start(home)
+@pytest.fixture
+def traders(daemons: Daemons) -> list[Foreground]:
+    """A daemon that serves by what it gets, and one that serves everybody."""
+    return [*start_all(daemons, "trader", Bitswap_Strategy="sigmoid"), *start_all(daemons, "fetcher")]
 
 
-def test_who_trades_starves_who_only_takes(daemons: Daemons, fetcher: Foreground) -> None:
-    trader = start_trader(daemons)
+def test_who_trades_starves_who_only_takes(traders: list[Foreground]) -> None:
+    trader, fetcher = traders
     root, _ = put_noise(trader.home, 16 * MIB, 1)
-    connect(fetcher, trader.address)
-    done = run("pin", "add", "--timeout", "2s", root, home=fetcher.home)
+    connect(fetcher, address_of(trader))
+    done = run("pin", "add", "--timeout", "1s", root, home=fetcher.home)
     assert done.code == 128
     assert "nobody sent block" in done.stderr
     assert 0 < ledger(trader, peer_of(fetcher))["Sent"] < 12 * MIB
@@ -340,11 +339,11 @@ def test_who_trades_starves_who_only_takes(daemons: Daemons, fetcher: Foreground
 
 
 @pytest.mark.long
-def test_who_pays_its_debt_is_served_again_after_the_cooldown(daemons: Daemons, fetcher: Foreground) -> None:
-    trader = start_trader(daemons)
+def test_who_pays_its_debt_is_served_again_after_the_cooldown(traders: list[Foreground]) -> None:
+    trader, fetcher = traders
     root, data = put_noise(trader.home, 16 * MIB, 1)
     ours, _ = put_noise(fetcher.home, 32 * MIB, 2)
-    connect(fetcher, trader.address)
+    connect(fetcher, address_of(trader))
     with Running("cat", "--timeout", "50s", root, home=fetcher.home) as cat:
         wait_until(lambda: ledger(trader, peer_of(fetcher))["Sent"] > 0, "the first, which is free")
         time.sleep(1)
@@ -360,37 +359,35 @@ def test_who_pays_its_debt_is_served_again_after_the_cooldown(daemons: Daemons, 
 # ---- settings ----
 
 
+WRONG = [
+    ("Bitswap.Strategy", "generous", "unknown Bitswap strategy 'generous'"),
+    ("Bitswap.Server", "yes", 'takes true or false, not "yes"'),
+    ("Reprovider.Strategy", "some", "unknown strategy 'some'"),
+    ("Routing.Type", "gossip", "unknown routing type 'gossip'"),
+    ("Bootstrap", ["/ip4/127.0.0.1/tcp/1"], "'/ip4/127.0.0.1/tcp/1' does not say which peer"),
+    ("Reprovider.Interval", "1h", 'takes a whole number, not "1h"'),
+    ("DNS.Nameservers", {"a": 1}, "takes a list of strings"),
+]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
-    [
-        ("Bitswap.Strategy", '"generous"', "unknown Bitswap strategy 'generous'"),
-        ("Reprovider.Strategy", '"some"', "unknown strategy 'some'"),
-        ("Routing.Type", '"gossip"', "unknown routing type 'gossip'"),
-        ("Bootstrap", '["/ip4/127.0.0.1/tcp/1"]', "'/ip4/127.0.0.1/tcp/1' names no peer"),
-    ],
+    [pytest.param(*row, id=row[0], marks=[] if row is WRONG[0] else LONG) for row in WRONG],
 )
-def test_a_wrong_setting_keeps_the_daemon_from_starting_and_is_named(
-    daemons: Daemons, key: str, value: str, said: str
+def test_a_wrong_setting_is_not_taken_and_one_that_is_in_the_file_is_named(
+    tmp_path: Path, key: str, value: object, said: str
 ) -> None:
-    home = daemons.make_home()
-    Ipvcs(home).ok("config", key, "--json", value)
+    home = tmp_path / "home"
+    refused = run("config", key, "--json", json.dumps(value), home=home)
+    assert refused.code == 129
+    assert key in refused.stderr
+    assert said in refused.stderr
+    home.mkdir(exist_ok=True)
+    (home / "config").write_text(json.dumps({key: value}))
     failed = run("daemon", home=home)
     assert (failed.code, failed.stdout) == (129, b"")
-    assert failed.stderr.startswith(f"error: {said}")
-    assert key in failed.stderr
-    within = run("cat", "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy", home=home)
-    assert within.code in (128, 129)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("Bitswap.Server", '"yes"'), ("Bitswap.Strategy", "1"), ("Reprovider.Interval", '"1h"'), ("DNS.Nameservers", "{}")],
-)
-def test_a_setting_of_the_wrong_type_is_not_taken(daemons: Daemons, key: str, value: str) -> None:
-    home = daemons.make_home()
-    refused = run("config", key, "--json", value, home=home)
-    assert refused.code == 129
-    assert f"configuration key '{key}' takes " in refused.stderr
+    assert said in failed.stderr
+    assert "\nhint: " in failed.stderr
 
 
 # ---- memory ----
@@ -412,7 +409,7 @@ def test_a_large_fetch_takes_little_memory_on_either_side(
         for number in range(size // (10 * MIB)):
             file.write(noise(10 * MIB, number))
     root = Ipvcs(holder.home).ok("put", "-Q", daemons.path / "large").out.strip()
-    connect(fetcher, holder.address)
+    connect(fetcher, address_of(holder))
     assert run("pin", "add", root, home=fetcher.home).code == 0
     assert stat(fetcher.home)["DataReceived"] > size
     for daemon in (holder, fetcher):

@@ -202,21 +202,22 @@ class Session:
     def next_search(self, now: float) -> Cid | None:
         """Return a CID to search providers of, None when that is not called for now.
 
-        With the search, those who denied the first of what nobody has are asked for it once more.
+        With each search but the first, those who denied the first of what nobody has are asked for it once more.
         """
         unserved = next(iter(self._parked), None)
         if unserved is None and (self.sources or not self._wants):
             return None
         if now < self._next_search and not (unserved is not None and not self._searched):
             return None
+        if self._searched:  # at the first search they have just said so
+            for cid in islice(self._parked, PROBES):  # js-ipfs-bitswap does not remember what it did not have
+                for peer_id in self._wants[cid].asked:
+                    self._wantlist_of(peer_id).ask_again(cid)
         target = self._root
         if target in self._searched and unserved is not None:  # every other time the block itself
             target = unserved
             self._searched.clear()
         self._searched.add(target)
-        for cid in islice(self._parked, PROBES):  # js-ipfs-bitswap does not remember what it did not have
-            for peer_id in self._wants[cid].asked:
-                self._wantlist_of(peer_id).ask_again(cid)
         self._next_search = now + self._search_interval
         self._search_interval = min(2 * self._search_interval, MAX_SEARCH_INTERVAL)
         return target

@@ -115,7 +115,7 @@ def test_blocks_that_fit_into_a_window_unread_are_not_lost(
 
 
 def test_kubo_fetches_a_directory_of_1000_files_from_us(own: OwnDaemon, kubo: KuboPeer, tmp_path: Path) -> None:
-    """By `get`, one after the other: a `pin` of thousands of small blocks hangs at times, with a Kubo that holds, too."""
+    """By `get`, file by file: a `pin` of thousands of small blocks hangs at times, even between two Kubos."""
     root = own.put(write_directory(tmp_path / "directory", "kubo"))
 
     kubo.get(root, tmp_path / "theirs", timeout=SOON)

@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from ipvcs.errors import LimitError, UnavailableError
+from ipvcs.errors import IpvcsError
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.engine import Answer, Engine
@@ -23,14 +23,17 @@ from ipvcs.node.network.errors import ProtocolNotSupportedError
 from ipvcs.node.network.interface import Stream
 
 MAX_HELD: Final = 64 * 1024 * 1024
-"""Bytes of blocks in answers under way, to all peers: sixteen full messages."""
+"""Bytes of blocks in answers under way, to all peers: sixteen full messages. Beyond it answers have one block each."""
 MAX_ANSWERED: Final = 64
 """Peers answered at once; each holds at least a block."""
+STUCK: Final = 3.0
+"""Seconds for which a peer may take nothing of an answer when others wait for its place."""
 _SHARE: Final = 4
 """An answer may hold this part of the room that is left: however many do not read, there is some for the next."""
 _LEAST: Final = 64 * 1024
 """Bytes of an answer in any case."""
-_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, UnavailableError, LimitError)
+_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, IpvcsError)
+"""What telling a peer may raise; whatever it answers when a stream is opened, as an HTTP error, is no fault of ours."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,18 +50,32 @@ class Answering:
         self._wall = wall
         self._held = 0
         self._answered = 0
+        self._sending: set[ExchangePeer] = set()
         self.tasks: TaskGroup | None = None
         self.blocks = self.bytes = self.messages = 0
         """Sent since the start."""
 
     def start(self) -> None:
         """Answer whoever is due, as far as there is room."""
-        while self.tasks is not None and self._answered < MAX_ANSWERED:
+        while self.tasks is not None:
+            stuck = self._find_stuck() if self._answered >= MAX_ANSWERED else None
+            if stuck is None and self._answered >= MAX_ANSWERED:
+                return
             peer_id = self._engine.next_ready(self._wall())
             if peer_id is None:
                 return
+            if stuck is not None:
+                stuck.answers_out.drop()  # which ends its answer
+                self._sending.discard(stuck)
             self._answered += 1
             self.tasks.start_soon(self._answer, peer_id)
+
+    def _find_stuck(self) -> ExchangePeer | None:
+        """Return who has taken nothing for longest of what it is being sent, if that is too long while others wait."""
+        slowest = min(self._sending, key=lambda peer: peer.answers_out.moved, default=None)
+        if slowest is None or anyio.current_time() - slowest.answers_out.moved < STUCK:
+            return None
+        return slowest
 
     async def _answer(self, peer_id: PeerId) -> None:
         """Send `peer_id` one answer. The next one is prepared while this one is sent: one a peer waits, one is sent."""
@@ -110,6 +127,7 @@ class Answering:
             )
             self._engine.answered(peer.peer_id, answer, size, missing, now=self._wall())
             self.start()
+            self._sending.add(peer)
             try:
                 await peer.answers_out.send(stream, pieces)
             except _GONE as exc:
@@ -118,6 +136,8 @@ class Answering:
                     self._engine.disconnected(peer.peer_id)
                     self._engine.connected(peer.peer_id)
                 return
+            finally:
+                self._sending.discard(peer)
         self.messages += 1
         self.blocks += len(blocks)
         self.bytes += size

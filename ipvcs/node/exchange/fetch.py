@@ -83,7 +83,7 @@ async def fetch_dag(
         DiskError: full, read-only.
     """
     fetch = _Fetch(local, roots, recursive=recursive)
-    with local.store.writing() as writer:
+    async with local.writing() as writer:
         try:
             async with exchange.session(roots[0], writer) as session:
                 await fetch.run(session, writer, timeout, on_progress)
@@ -103,7 +103,8 @@ class _Fetch:
         self._local_count = 0
 
     async def run(self, session: FetchSession, writer: BlockWriting, timeout: float, on_progress: OnProgress) -> None:
-        told = last = anyio.current_time()
+        told = anyio.current_time()
+        waited = 0.0  # for blocks: looking at what is here, and a reader that is slow, may take as long as they like
         while True:
             while session.wanted < WINDOW and (batch := self._frontier.take(_LOOK)):
                 missing, links = await self._local.run(partial(self._look, writer, batch))
@@ -111,21 +112,28 @@ class _Fetch:
                 if self._recursive:
                     self._frontier.expand_all(links)
                 session.want(missing)
+                if (now := anyio.current_time()) - told >= PROGRESS_INTERVAL:  # a large DAG that is here takes minutes
+                    told = now
+                    await on_progress(self.progress(session))
             if not session.wanted:
                 return
             arrivals: Sequence[Arrival] = ()
+            since = anyio.current_time()
             with anyio.move_on_after(PROGRESS_INTERVAL):
                 arrivals = await session.arrivals()
             now = anyio.current_time()
             if arrivals:
-                last = now
+                waited = 0.0
                 self._follow(arrivals)
-            elif now - last >= min(timeout, timeout if session.has_hope() else LONELY_TIMEOUT):
-                self._give_up(session, now - last)
+            else:
+                waited += now - since
+                if waited >= min(timeout, timeout if session.has_hope() else LONELY_TIMEOUT):
+                    self._give_up(session, waited)
             if now - told >= (FLUSH_INTERVAL if arrivals else PROGRESS_INTERVAL):
+                progress = self.progress(session)  # not what comes during the flush: that is in no store yet
                 await self._local.run(writer.flush)
                 told = now
-                await on_progress(self.progress(session))
+                await on_progress(progress)
 
     def _follow(self, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import anyio
 
-from ipvcs.errors import IpvcsError, NotFoundError, UnavailableError
+from ipvcs.errors import IpvcsError
 from ipvcs.multiformats import multihash
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
@@ -25,7 +25,8 @@ ENOUGH_SOURCES: Final = 4
 """Sources with which a search ends."""
 DIALS: Final = 8
 """Providers dialled at once."""
-DIAL_TIMEOUT: Final = 15.0
+DIAL_TIMEOUT: Final = 5.0
+"""Seconds for one provider: thirty dead ones take a third of the time that a fetch waits."""
 SEARCH_TIMEOUT: Final = 60.0
 
 _log = logging.getLogger(__name__)
@@ -46,17 +47,24 @@ class Exchanging(Protocol):
     def pump(self, sessions: Iterable["BlockSession"]) -> None:
         """Let `sessions` ask for what they want."""
 
+    def can_ask(self, peer_id: PeerId) -> bool:
+        """Whether `peer_id` is connected, speaks Bitswap and is not known for wrong blocks."""
+
+    def is_connected(self) -> bool:
+        """Whether there is anybody at all, who may know providers."""
+
 
 class BlockSession:
     """See `FetchSession`."""
 
     def __init__(self, number: int, root: Cid, writer: BlockWriting, service: Exchanging) -> None:
+        self.number = number
         self.strategy = Session(number, root, anyio.current_time(), service.wantlist_of)
         self.start_search: Callable[[Cid], object] | None = None
         self.searching: Cid | None = None
         self.search_scope = anyio.CancelScope()
-        self.providers = 0
-        self.reached = 0
+        self.providers: set[PeerId] = set()
+        self.reached: set[PeerId] = set()
         self._writer = writer
         self._service = service
         self._wanted: dict[Cid, None] = {}
@@ -94,7 +102,7 @@ class BlockSession:
 
     def has_hope(self) -> bool:
         """Whether there is anybody to ask. See `FetchSession.has_hope`."""
-        return bool(self.strategy.asked) or self.searching is not None
+        return self._service.is_connected() or self.searching is not None
 
     async def arrivals(self) -> Sequence[Arrival]:
         """Return what arrived since the last call, at least one block. See `FetchSession.arrivals`."""
@@ -110,7 +118,12 @@ class BlockSession:
         """Return how it stands."""
         strategy = self.strategy
         return SessionStat(
-            strategy.blocks, strategy.bytes, strategy.sources, strategy.asked, self.providers, self.reached
+            strategy.blocks,
+            strategy.bytes,
+            strategy.sources,
+            strategy.asked,
+            len(self.providers),
+            len(self.reached),
         )
 
     def close(self) -> None:
@@ -146,6 +159,13 @@ class BlockSession:
         """Ask for what is wanted."""
         self._service.pump((self,))
 
+    def provider_reached(self, peer_id: PeerId) -> None:
+        """A provider was connected to: ask it, if it is still there and can be asked."""
+        if self._service.can_ask(peer_id):
+            self.reached.add(peer_id)
+            self.strategy.connected(peer_id, anyio.current_time(), provider=True)
+            self.pump()
+
     def maybe_search(self, now: float) -> None:
         """Search providers, if nobody connected has what is wanted and no search is under way."""
         if self.searching is None and self.start_search is not None:
@@ -174,12 +194,12 @@ class Providers:
                     async for info in found:
                         if info.peer_id == self._host.peer_id:
                             continue
-                        session.providers += 1
+                        session.providers.add(info.peer_id)
                         dials.start_soon(self._connect, session, info, limiter)
                         seen += 1
                         if seen == MAX_PROVIDERS or session.strategy.sources >= ENOUGH_SOURCES:
                             break
-        except* (UnavailableError, NotFoundError) as group:
+        except* IpvcsError as group:
             _log.debug("cannot search providers of %s: %s", cid, group.exceptions[0])
         finally:
             session.searching = None
@@ -194,6 +214,4 @@ class Providers:
             except (IpvcsError, TimeoutError) as exc:
                 _log.debug("cannot connect to provider %s: %s", info.peer_id, exc)
                 return
-        session.reached += 1
-        session.strategy.connected(info.peer_id, anyio.current_time(), provider=True)
-        session.pump()
+        session.provider_reached(info.peer_id)

@@ -31,18 +31,23 @@ class BlockUnavailableError(UnavailableError):
     """Nobody who could be reached sends a block."""
 
     def __init__(self, cid: Cid, seconds: float, stat: SessionStat) -> None:
-        who = f"{stat.asked} connected peers were asked"
+        who = f"{_count(stat.asked, 'connected peer was', 'connected peers were')} asked"
         if stat.providers:
-            who += f", and {stat.providers} providers were found, of which {stat.reached} could be reached"
+            found = _count(stat.providers, "provider was", "providers were")
+            who += f", and {found} found, of which {stat.reached} could be reached"
         else:
             who += ", and no provider was found"
         super().__init__(
-            f"nobody sent block '{cid}' within {seconds:.0f} seconds: {who}",
+            f"nobody sent block '{cid}' within {_count(round(seconds), 'second', 'seconds')}: {who}",
             hint="is a peer that has it online? `ipvcs swarm connect <address>` reaches one that you know; what was "
             "fetched is kept, so trying again goes on from there",
         )
         self.cid = cid
         self.stat = stat
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 class FetchSession(Protocol):

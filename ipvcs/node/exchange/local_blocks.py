@@ -4,10 +4,12 @@ A hop to a thread costs as much as hashing a quarter of a megabyte, so each take
 of reads, or of blocks to verify and store.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ipvcs.errors import DecodeError, IpvcsError
 from ipvcs.multiformats import codecs, multihash, varint
@@ -44,6 +46,20 @@ class LocalBlocks:
         """Run `work` in one of the threads. Cancelling waits for it: what it does to the store is never half-known."""
         return await to_thread.run_sync(work, limiter=self._threads)
 
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[BlockWriting]:
+        """Open a writer's session, as `Blockstore.writing` does; both ends of it touch the disk, in a thread."""
+        session = self.store.writing()
+        writer = await self.run(session.__enter__)
+        try:
+            yield writer
+        except BaseException as exc:
+            with CancelScope(shield=True):
+                await self.run(partial(session.__exit__, type(exc), exc, exc.__traceback__))
+            raise
+        with CancelScope(shield=True):
+            await self.run(partial(session.__exit__, None, None, None))
+
     async def sizes(self, cids: Collection[Cid]) -> dict[bytes, int]:
         """Return the sizes, by multihash, of those blocks that are here."""
         if not cids:
@@ -70,10 +86,10 @@ class LocalBlocks:
 
 
 def identify(received: Iterable[ReceivedBlock]) -> list[Block]:
-    """Return the blocks that bytes and prefixes make, their CIDs computed; what has no sound prefix is left out.
+    """Return the blocks that bytes and prefixes make, their CIDs computed.
 
     Raises:
-        UnknownHashError: a hash function that we do not compute.
+        DecodeError: a prefix is none. UnknownHashError: a hash function that we do not compute.
     """
     found: list[Block] = []
     for each in received:

@@ -16,7 +16,7 @@ from ipvcs.node.exchange.messages import MAX_MESSAGE
 from ipvcs.node.network.delimited import DelimitedError, MessageTooLargeError
 from ipvcs.node.network.interface import Stream
 
-MAX_UNASKED: Final = 512 * 1024
+MAX_UNASKED: Final = 256 * 1024
 """Bytes of a message from a peer that was asked for nothing: a wantlist of 10,000 CIDs."""
 PATIENCE: Final = 30.0
 SLOWEST: Final = 16 * 1024
@@ -24,21 +24,40 @@ SLOWEST: Final = 16 * 1024
 
 
 class MessageBudget:
-    """Bytes of unfinished messages that may be held, of all peers."""
+    """Bytes of unfinished messages that may be held, of all peers. When they are used up, the message that was begun
+    first is given up for the next: so who dawdles on many streams stops himself, and not who is being fetched from.
+    """
 
     def __init__(self, limit: int = 96 * 1024 * 1024) -> None:
         self.limit = limit
         self.used = 0
+        self._unfinished: dict[anyio.CancelScope, int] = {}
+        """What is held of each, oldest first; cancelling gives it up."""
 
-    def reserve(self, size: int) -> None:
-        """Take `size` bytes. Raises LimitError when there are not as many."""
-        if self.used + size > self.limit:
+    @contextmanager
+    def message(self) -> Iterator[Callable[[int], None]]:
+        """Hold the pieces of one message within the block, each announced by a call of what it yields.
+
+        Raises:
+            LimitError: it was given up.
+        """
+        with anyio.CancelScope() as scope:
+            self._unfinished[scope] = 0
+            try:
+                yield lambda size: self._reserve(scope, size)
+            finally:
+                self.used -= self._unfinished.pop(scope, 0)
+        if scope.cancelled_caught:
             raise LimitError(f"unfinished messages of all peers take more than {self.limit} bytes")
-        self.used += size
 
-    def release(self, size: int) -> None:
-        """Give `size` bytes back."""
-        self.used -= size
+    def _reserve(self, scope: anyio.CancelScope, size: int) -> None:
+        while self.used + size > self.limit and self._unfinished:
+            oldest = next(iter(self._unfinished))
+            self.used -= self._unfinished.pop(oldest)
+            oldest.cancel()
+        if scope in self._unfinished:
+            self._unfinished[scope] += size
+            self.used += size
 
 
 class MessageReader:
@@ -82,21 +101,19 @@ class MessageReader:
             message, self._rest = bytes(self._rest[:size]), self._rest[size:]
             return message
         pieces, held = [self._rest], len(self._rest)
-        reserved = 0
-        try:
-            with _deadline(size):  # one a message: one a chunk costs as much as decrypting the chunk
-                while held < size:
-                    chunk = await self._receive_inside()
-                    self._budget.reserve(len(chunk))
-                    reserved += len(chunk)
-                    held += len(chunk)
-                    pieces.append(chunk)
-            excess = held - size
-            last = pieces[-1]
-            pieces[-1], self._rest = last[: len(last) - excess], last[len(last) - excess :]
-            return b"".join(pieces)
-        finally:
-            self._budget.release(reserved)
+        with (
+            self._budget.message() as hold,
+            _deadline(size),
+        ):  # one a message: one a chunk costs as much as decrypting it
+            while held < size:
+                chunk = await self._receive_inside()
+                hold(len(chunk))
+                held += len(chunk)
+                pieces.append(chunk)
+        excess = held - size
+        last = pieces[-1]
+        pieces[-1], self._rest = last[: len(last) - excess], last[len(last) - excess :]
+        return b"".join(pieces)
 
     async def _receive_size(self) -> int:
         head = bytes(self._rest[:10])

@@ -5,6 +5,8 @@ peer's answers come on streams that it opens (LESSONS: answers on the requester'
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 import anyio
@@ -44,6 +46,10 @@ class OutboundStream:
         self._peer_id = peer_id
         self._stream: Stream | None = None
         self._used = 0.0
+        self._opening = anyio.Lock()
+        self._sending = False
+        self.moved = 0.0
+        """When the peer last took something of what is being sent."""
 
     async def open(self) -> Stream:
         """Return the stream, a fresh one if need be; `protocol` says what the peer speaks.
@@ -53,13 +59,14 @@ class OutboundStream:
             UnavailableError, LimitError: it can't be opened.
             TimeoutError: the peer does not answer.
         """
-        if self._stream is not None and anyio.current_time() - self._used > REUSE:
-            await self.aclose()
-        if self._stream is None:
-            with anyio.fail_after(OPEN_TIMEOUT):
-                self._stream = await self._host.open_stream(self._peer_id, PROTOCOLS)
-        self._used = anyio.current_time()
-        return self._stream
+        async with self._opening:
+            if self.is_resting:
+                await self.aclose()
+            if self._stream is None:
+                with anyio.fail_after(OPEN_TIMEOUT):
+                    self._stream = await self._host.open_stream(self._peer_id, PROTOCOLS)
+            self._used = anyio.current_time()
+            return self._stream
 
     async def send(self, stream: Stream, pieces: "list[Buffer]") -> None:
         """Send one message. A peer that does not take it in time loses the stream.
@@ -67,21 +74,25 @@ class OutboundStream:
         Raises:
             BrokenResourceError, ClosedResourceError, TimeoutError: it did not arrive whole.
         """
+        self._sending, self.moved = True, anyio.current_time()
         try:
             for piece in pieces:
                 view = memoryview(piece)
                 for start in range(0, len(view), _SLICE):
                     with anyio.fail_after(SEND_TIMEOUT):
                         await stream.send(view[start : start + _SLICE])
+                    self.moved = anyio.current_time()
         except BaseException:
             self.drop()
             raise
-        self._used = anyio.current_time()
+        finally:
+            self._sending = False
+            self._used = anyio.current_time()
 
     @property
     def is_resting(self) -> bool:
-        """Whether it is open and was not used for a while."""
-        return self._stream is not None and anyio.current_time() - self._used > REUSE
+        """Whether it is open and was not used for a while; not while a slow peer takes its time to read."""
+        return self._stream is not None and not self._sending and anyio.current_time() - self._used > REUSE
 
     def drop(self) -> None:
         """Reset the stream, if there is one."""
@@ -99,8 +110,10 @@ class OutboundStream:
 class ExchangePeer:
     """One connected peer."""
 
-    def __init__(self, host: Host, peer_id: PeerId, max_inbound: int) -> None:
-        """Hold `peer_id`, of whose streams `max_inbound` are served at once."""
+    def __init__(self, host: Host, peer_id: PeerId, max_inbound: int, asked: Iterable[bytes] = ()) -> None:
+        """Hold `peer_id`, of whose streams `max_inbound` are served at once; `asked` is what an earlier connection has
+        asked of it, which it may not have seen ending.
+        """
         self.peer_id = peer_id
         self.wantlist = PeerWantlist()
         self.wants_out = OutboundStream(host, peer_id)
@@ -111,15 +124,22 @@ class ExchangePeer:
         """Whether a task is sending it wants."""
         self.speaks_bitswap = True
         """False: it said that it does not."""
+        self.retry_at: float | None = None
+        """When sessions may ask it again, after it could not be told anything."""
         self.turns = anyio.Semaphore(max_inbound)
         """One for each stream of its that is being served."""
-        self._asked: OrderedDict[bytes, None] = OrderedDict()
+        self._asked: OrderedDict[bytes, None] = OrderedDict.fromkeys(asked)
 
     def remember_asked(self, key: bytes) -> None:
         """It was asked for the block with multihash `key`."""
         self._asked[key] = None
+        self._asked.move_to_end(key)
         if len(self._asked) > _REMEMBERED:
             self._asked.popitem(last=False)
+
+    def last_asked(self, count: int) -> list[bytes]:
+        """Return what it was asked last."""
+        return list(islice(reversed(self._asked), count))[::-1]
 
     def was_asked(self, key: bytes) -> bool:
         """Whether it was asked for that block, lately."""

@@ -22,7 +22,7 @@ import anyio
 from anyio import AsyncContextManagerMixin
 from anyio.abc import TaskGroup
 
-from ipvcs.errors import IpvcsError, LimitError, UnavailableError
+from ipvcs.errors import IpvcsError
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.answering import Answering
@@ -57,9 +57,15 @@ TICK: Final = 0.25
 REFUSED_FOR: Final = 3600.0
 """Seconds for which a peer that sent a wrong block is not dealt with."""
 MAX_REFUSED: Final = 10_000
+_ASKED_BEFORE: Final = 1024
+_LEFT: Final = 64
+"""What the last `_LEFT` peers to leave were asked last is remembered: as much as a peer keeps of a wantlist."""
+TELL_AGAIN: Final = 10.0
+"""Seconds after which sessions may ask a peer again that could not be told anything."""
 TELL_ATTEMPTS: Final = 3
 """Streams that are tried to tell a peer what we want of it."""
-_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, UnavailableError, LimitError)
+_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, IpvcsError)
+"""What telling a peer may raise; whatever it answers when a stream is opened, as an HTTP error, is no fault of ours."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +108,8 @@ class BitswapService(AsyncContextManagerMixin):
         self._serves = serve
         self._peers: dict[PeerId, ExchangePeer] = {}
         self._refused: OrderedDict[PeerId, float] = OrderedDict()
+        self._asked_before: OrderedDict[PeerId, list[bytes]] = OrderedDict()
+        """What peers that left were asked: one that did not see its old connection end may answer on the new one."""
         self._sessions: dict[int, BlockSession] = {}
         self._next_session = 1
         self._wanted: dict[bytes, dict[BlockSession, Cid]] = {}
@@ -112,6 +120,8 @@ class BitswapService(AsyncContextManagerMixin):
         self._tasks: TaskGroup | None = None
         self._answering = Answering(engine, local, self._peers, wall)
         self._verifier = Verifier(local, self._wanted, self._delivered)
+        self._seen_commit = 0
+        """The number of the store's transaction at which blocks that peers wait for were looked for last."""
         self._messages = self._blocks = self._bytes = self._duplicates = self._duplicate_bytes = 0
 
     @asynccontextmanager
@@ -163,6 +173,15 @@ class BitswapService(AsyncContextManagerMixin):
         peer = self._peers[peer_id]
         self._touched[peer_id] = peer
         return peer.wantlist
+
+    def can_ask(self, peer_id: PeerId) -> bool:
+        """Whether `peer_id` is connected, speaks Bitswap and is not known for wrong blocks."""
+        peer = self._peers.get(peer_id)
+        return peer is not None and peer.speaks_bitswap
+
+    def is_connected(self) -> bool:
+        """Whether there is anybody at all, who may know providers."""
+        return bool(self._host.connections())
 
     def wants(self, session: BlockSession, cid: Cid) -> None:
         """`session` waits for `cid`."""
@@ -222,7 +241,7 @@ class BitswapService(AsyncContextManagerMixin):
             return
         if peer_id in self._peers:
             return
-        self._peers[peer_id] = ExchangePeer(self._host, peer_id, MAX_INBOUND)
+        self._peers[peer_id] = ExchangePeer(self._host, peer_id, MAX_INBOUND, self._asked_before.pop(peer_id, ()))
         self._engine.connected(peer_id)
         now = anyio.current_time()
         for session in self._sessions.values():
@@ -236,9 +255,13 @@ class BitswapService(AsyncContextManagerMixin):
             self._forget(connection.remote_peer)
 
     def _forget(self, peer_id: PeerId) -> None:
-        if self._peers.pop(peer_id, None) is None:
+        if (peer := self._peers.pop(peer_id, None)) is None:
             return
         self._touched.pop(peer_id, None)
+        if asked := peer.last_asked(_ASKED_BEFORE):
+            self._asked_before[peer_id] = asked
+            if len(self._asked_before) > _LEFT:
+                self._asked_before.popitem(last=False)
         self._engine.disconnected(peer_id)
         self._without(peer_id)
 
@@ -286,6 +309,7 @@ class BitswapService(AsyncContextManagerMixin):
         last: Delivery | None = None
         try:
             while True:
+                await self._verifier.room()
                 try:
                     data = await reader.receive()
                 except anyio.EndOfStream:
@@ -324,7 +348,9 @@ class BitswapService(AsyncContextManagerMixin):
 
     async def _take_wants(self, peer: ExchangePeer, message: Message) -> None:
         wanted = [entry.cid for entry in message.wants if not entry.cancel]
+        before = self._last_commit()
         sizes = await self._local.sizes(wanted) if self._serves else {}
+        self._seen_commit = min(self._seen_commit, before)  # what came meanwhile is looked for with these wants
         self._engine.receive_wants(peer.peer_id, message.wants, full=message.full, sizes=sizes, now=self._wall())
         self._answering.start()
 
@@ -335,16 +361,19 @@ class BitswapService(AsyncContextManagerMixin):
         for delivery in deliveries:
             peer = delivery.peer
             counted: dict[bytes, int] = {}
+            again: dict[bytes, int] = {}
             for session, arrival in delivery.arrivals:
                 if self._peers.get(peer.peer_id) is peer:
                     self._touched[peer.peer_id] = peer
-                    peer.wantlist.fulfilled(arrival.cid)
+                    peer.wantlist.fulfilled(session.number, arrival.cid)
                 if session.arrived(peer.peer_id, arrival, now):
                     counted[arrival.cid.multihash] = arrival.size
                     changed[session] = None
-                elif arrival.cid.multihash not in counted:
-                    delivery.duplicates += 1
-                    delivery.duplicate_bytes += arrival.size
+                else:
+                    again[arrival.cid.multihash] = arrival.size
+            for key in again.keys() - counted.keys():  # came twice; not if another session still wanted it
+                delivery.duplicates += 1
+                delivery.duplicate_bytes += again[key]
             size = sum(counted.values())
             self._blocks += len(counted) + delivery.duplicates
             self._bytes += size + delivery.duplicate_bytes
@@ -386,18 +415,25 @@ class BitswapService(AsyncContextManagerMixin):
                     attempts = 0
                 except ProtocolNotSupportedError:
                     peer.speaks_bitswap = False
-                    self._without(peer.peer_id)
+                    self._give_up(peer)
                     return
                 except _GONE as exc:
                     attempts += 1
                     if attempts == TELL_ATTEMPTS:
                         _log.debug("cannot tell %s what we want: %s", peer.peer_id, exc)
-                        self._without(peer.peer_id)
+                        self._give_up(peer)
                         return
                     peer.wantlist.reconnected()
                     await anyio.sleep(0.1 * attempts)
         finally:
             peer.is_telling = False
+
+    def _give_up(self, peer: ExchangePeer) -> None:
+        """Let sessions ask others; whatever it may have been told is replaced by the next wantlist that it gets."""
+        if self._peers.get(peer.peer_id) is peer:
+            self._without(peer.peer_id)
+        peer.wantlist = PeerWantlist()
+        peer.retry_at = anyio.current_time() + TELL_AGAIN
 
     async def _tell_once(self, peer: ExchangePeer) -> None:
         stream = await peer.wants_out.open()
@@ -405,9 +441,8 @@ class BitswapService(AsyncContextManagerMixin):
         entries, full = peer.wantlist.take(presences=presences)
         if not entries:
             return
-        for entry in entries:
-            if not entry.cancel:  # a small block may come as the answer to HAVE?
-                peer.remember_asked(entry.cid.multihash)
+        for entry in entries:  # of HAVE, too: a small block may be the answer; of CANCEL: the block may be on its way
+            peer.remember_asked(entry.cid.multihash)
         message = encode_wants(entries, full=full, protocol=stream.protocol)
         await peer.wants_out.send(stream, [encode_delimited(message)])
 
@@ -415,18 +450,27 @@ class BitswapService(AsyncContextManagerMixin):
 
     async def _tick(self) -> None:
         """Look after what only time changes."""
-        seen = self._last_commit()
+        self._seen_commit = self._last_commit()
         while True:
             await anyio.sleep(TICK)
             if self._sessions:
                 self.pump(self._sessions.values())
-            if (commit := self._last_commit()) != seen and self._serves and self._engine.waiting():
+            commit = self._last_commit()
+            seen, self._seen_commit = self._seen_commit, commit
+            if commit != seen and self._serves and self._engine.waiting():
                 keys = set(self._engine.waiting())
-                sizes = await self._local.run(lambda keys=keys: self._local.store.sizes(keys))  # type: ignore[misc]
-                self._engine.blocks_arrived(sizes, self._wall())
-            seen = commit
+                try:
+                    sizes = await self._local.run(lambda keys=keys: self._local.store.sizes(keys))  # type: ignore[misc]
+                except IpvcsError as exc:  # a disk in trouble: who reads next is told; it is no reason to end
+                    _log.warning("cannot look for blocks that peers wait for: %s", exc)
+                else:
+                    self._engine.blocks_arrived(sizes, self._wall())
             self._answering.start()
             for peer in tuple(self._peers.values()):
+                if peer.speaks_bitswap and peer.retry_at is not None and peer.retry_at <= anyio.current_time():
+                    peer.retry_at = None
+                    for session in self._sessions.values():
+                        session.strategy.connected(peer.peer_id, anyio.current_time())
                 for outbound in (peer.wants_out, peer.answers_out):
                     if outbound.is_resting:
                         await outbound.aclose()

@@ -26,7 +26,7 @@ from typing import Final
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.messages import WantType
-from ipvcs.node.exchange.source import Source
+from ipvcs.node.exchange.source import MAX_WANTS, MIN_IN_FLIGHT, Source
 from ipvcs.node.exchange.wantlist import PeerWantlist
 
 MAX_CANDIDATES: Final = 64
@@ -124,9 +124,12 @@ class Session:
 
     def connected(self, peer_id: PeerId, now: float, *, provider: bool = False) -> None:
         """`peer_id` can be asked from now on."""
-        if peer_id not in self._peers and len(self._peers) < MAX_CANDIDATES * (2 if provider else 1):
-            self._peers[peer_id] = Source(peer_id, now)
-            self._unpark()
+        if peer_id in self._peers:
+            return
+        if len(self._peers) >= MAX_CANDIDATES * (2 if provider else 1) and not self._make_room():
+            return
+        self._peers[peer_id] = Source(peer_id, now)
+        self._unpark()
 
     def disconnected(self, peer_id: PeerId) -> None:
         """`peer_id` is gone, and its wantlist with it."""
@@ -137,12 +140,23 @@ class Session:
             want.denied.discard(peer_id)  # it may come back with more
             self._requeue(cid, want)
 
+    def _make_room(self) -> bool:
+        """Leave alone the peer that was asked first and has nothing of what we want; False: there is none."""
+        for peer_id, peer in self._peers.items():
+            if not peer.is_source and (peer.is_stalled or not peer.outstanding):
+                for cid, want in self._wants.items():
+                    if peer_id in want.asked:
+                        self._wantlist_of(peer_id).drop(self._number, cid)
+                self.disconnected(peer_id)
+                return True
+        return False
+
     # ---- what they say ----
 
     def active(self, peer_id: PeerId, now: float) -> None:
         """Bytes arrived from `peer_id`, maybe only a part of a message."""
         if (peer := self._peers.get(peer_id)) is not None:
-            peer.heard = now
+            peer.receiving(now)
             if peer.is_stalled:
                 peer.is_stalled = False
                 self._unpark()
@@ -166,7 +180,10 @@ class Session:
         if peer is not None and want is not None:
             peer.heard = now
             peer.outstanding.pop(cid, None)
-            want.denied.add(peer_id)  # the want stays on its list: it answers if it gets the block
+            want.denied.add(peer_id)  # the want stays on its list, if there is room: it answers if it gets the block
+            if len(wantlist := self._wantlist_of(peer_id)) > MAX_WANTS // 2:
+                want.asked.discard(peer_id)
+                wantlist.drop(self._number, cid)
             self._requeue(cid, want)
 
     def received(self, peer_id: PeerId, cid: Cid, size: int, now: float) -> bool:
@@ -189,6 +206,8 @@ class Session:
 
     def pump(self, now: float) -> None:
         """Ask peers for what is wanted, as far as they have room; notice who is silent."""
+        for peer in self._peers.values():
+            peer.measure(now)
         self._notice_silence(now)
         sources = [peer for peer in self._peers.values() if peer.is_source and not peer.is_stalled]
         sources.sort(key=lambda peer: peer.load(self._mean_size))
@@ -218,6 +237,9 @@ class Session:
             target = unserved
             self._searched.clear()
         self._searched.add(target)
+        if target == self._root and unserved not in (None, self._root):
+            self._next_search = now + SEARCH_DELAY  # whoever has the root may lack this: nobody should wait to find out
+            return target
         self._next_search = now + self._search_interval
         self._search_interval = min(2 * self._search_interval, MAX_SEARCH_INTERVAL)
         return target
@@ -227,7 +249,8 @@ class Session:
         if not self._wants:
             return None
         times = [self._next_search] if self._parked or not self.sources else []
-        times += [peer.next_check(STALL, ASK_AGAIN) for peer in self._peers.values() if peer.outstanding]
+        due = (peer for peer in self._peers.values() if peer.outstanding or peer.is_stalled)
+        times += [peer.next_check(STALL, ASK_AGAIN) for peer in due]
         return max(now, min(times)) if times else None
 
     # ---- inside ----
@@ -267,9 +290,9 @@ class Session:
         self._parked.clear()
 
     def _refill(self, peer: Source, now: float) -> None:
-        room = peer.room(self._mean_size)
+        room = min(peer.room(self._mean_size), MAX_WANTS - len(self._wantlist_of(peer.peer_id)))
         aside: list[Cid] = []
-        while room and self._queue:
+        while room > 0 and self._queue:
             cid = self._queue.popleft()
             want = self._wants.get(cid)
             if want is None or not want.queued:
@@ -310,8 +333,13 @@ class Session:
                     want = self._wants[cid]
                     want.denied.add(peer.peer_id)
                     self._requeue(cid, want)
+            if peer.may_try_again(ASK_AGAIN, now):
+                self._unpark()
             for cid in peer.take_overdue(ASK_AGAIN, self._mean_size, now):
                 self._wantlist_of(peer.peer_id).ask_again(cid)
+                want = self._wants[cid]  # it may be lively and have lost this want: others are asked for it, too
+                want.denied.add(peer.peer_id)
+                self._requeue(cid, want)
 
     def _rebalance(self, sources: list[Source], now: float) -> None:
         """Let sources without work take over what slower ones have not begun to send."""
@@ -322,9 +350,11 @@ class Session:
             saved = slowest.time_left(self._mean_size) / 2 - self._mean_size / max(peer.rate, 1.0)
             if len(slowest.outstanding) < 2 or saved < _STEAL_GAIN:
                 return
-            for cid in list(slowest.outstanding)[len(slowest.outstanding) // 2 :]:
+            begun = int(MIN_IN_FLIGHT / self._mean_size)  # a full message of it may be on its way already
+            for cid in list(slowest.outstanding)[max(len(slowest.outstanding) // 2, begun) :]:
                 if peer.peer_id not in self._wants[cid].denied:
                     del slowest.outstanding[cid]
                     self._wants[cid].asked.discard(slowest.peer_id)
+                    self._wants[cid].denied.discard(slowest.peer_id)  # it was silent for a while, and has not denied it
                     self._wantlist_of(slowest.peer_id).drop(self._number, cid)
                     self._ask(cid, peer, WantType.BLOCK, now)

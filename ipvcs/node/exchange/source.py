@@ -17,6 +17,8 @@ MAX_IN_FLIGHT: Final = 24 * 1024 * 1024
 bound is lost with its stream."""
 TARGET_SECONDS: Final = 0.5
 """Seconds of delivery to have in flight: several round trips on any link, and little to take back from who slows."""
+_LOST: Final = 3
+"""Times the patience, without anything that was asked later: a slow link takes that long for one message."""
 _MEASURE: Final = 0.1
 """Seconds of busy time after which the speed is estimated anew."""
 
@@ -26,13 +28,16 @@ class Asked(NamedTuple):
 
     kind: WantType
     at: float
+    number: int
+    """Asks of a peer are numbered; it answers in about that order."""
 
 
 class Source:
     """One peer of one session."""
 
     __slots__ = (
-        "_asks", "_busy_bytes", "_busy_since", "heard", "is_source", "is_stalled", "outstanding", "peer_id", "rate",
+        "_asks", "_busy_bytes", "_busy_seconds", "_busy_since", "_delivered_at", "_number", "_passed", "heard",
+        "is_source", "is_stalled", "outstanding", "peer_id", "rate",
     )  # fmt: skip
 
     def __init__(self, peer_id: PeerId, now: float) -> None:
@@ -46,31 +51,49 @@ class Source:
         self.rate = 0.0
         """Bytes a second while it was busy; 0: not known."""
         self._asks = 0
+        self._number = 0
+        self._passed = 0
+        """The highest number of what came: what was asked before that and has not come may have been lost."""
         self._busy_since: float | None = None
+        self._busy_seconds = 0.0
         self._busy_bytes = 0
+        self._delivered_at = now
 
     def ask(self, cid: Cid, kind: WantType, now: float) -> None:
         """It is asked for `cid`."""
         if not self.outstanding:
             self.heard = max(self.heard, now)
-            self._busy_since = None
-        self.outstanding[cid] = Asked(kind, now)
+        self._number += 1
+        self.outstanding[cid] = Asked(kind, now, self._number)
+
+    def receiving(self, now: float) -> None:
+        """Something came from it, maybe the first bytes of a message. What came before was a round trip, and says
+        nothing of the speed.
+        """
+        self.heard = now
+        self._asks = 0
+        if self._busy_since is None and self.outstanding:
+            self._busy_since = now
 
     def delivered(self, cid: Cid, size: int, now: float) -> None:
         """It sent the block of `cid`."""
-        self.outstanding.pop(cid, None)
-        self.heard = now
+        if (asked := self.outstanding.pop(cid, None)) is not None:
+            self._passed = max(self._passed, asked.number)
+        self.heard = self._delivered_at = now
         self._asks = 0
-        if (
-            self._busy_since is None
-        ):  # what came before the first byte was the round trip, and says nothing of the speed
-            self._busy_since, self._busy_bytes = now, 0
+        if self._busy_since is not None and self._busy_since < now:
+            self._busy_bytes += size
+
+    def measure(self, now: float) -> None:
+        """Estimate the speed anew, after all that came at `now`: a message may bring everything that it owed."""
+        if self._busy_since is None or self._delivered_at != now:
             return
-        self._busy_bytes += size
-        if (elapsed := now - self._busy_since) >= _MEASURE:
-            measured = self._busy_bytes / elapsed
+        self._busy_seconds += now - self._busy_since
+        self._busy_since = now if self.outstanding else None
+        if self._busy_seconds >= _MEASURE:
+            measured = self._busy_bytes / self._busy_seconds
             self.rate = measured if not self.rate else (self.rate + measured) / 2
-            self._busy_since, self._busy_bytes = now, 0
+            self._busy_seconds, self._busy_bytes = 0.0, 0
 
     def window(self, mean_size: float) -> int:
         """Return how many blocks of `mean_size` bytes to have in flight."""
@@ -97,8 +120,8 @@ class Source:
     def take_overdue(self, patience: float, mean_size: float, now: float) -> list[Cid]:
         """Return what it should have answered long ago and is to be asked again for.
 
-        All it owes, when nothing came from it for `patience` seconds, doubled after each time; else the oldest alone,
-        if what was asked later has come: some peers drop wants silently.
+        All it owes, when nothing came from it for `patience` seconds, doubled after each time; else, as some peers drop
+        wants silently, the oldest alone: if what was asked later has come, or after `_LOST` times as long.
         """
         if not self.outstanding:
             return []
@@ -107,12 +130,24 @@ class Source:
             overdue = list(self.outstanding)
         else:
             oldest, asked = next(iter(self.outstanding.items()))
-            if now - asked.at < patience + 2 * self.time_left(mean_size):
+            if self.is_stalled:
+                return []
+            patient = patience if asked.number < self._passed else _LOST * patience
+            if now - asked.at < patient + 2 * self.time_left(mean_size):
                 return []
             overdue = [oldest]
         for cid in overdue:
-            self.outstanding[cid] = Asked(self.outstanding.pop(cid).kind, now)
+            self._number += 1
+            self.outstanding[cid] = Asked(self.outstanding.pop(cid).kind, now, self._number)
         return overdue
+
+    def may_try_again(self, patience: float, now: float) -> bool:
+        """Whether a peer that was silent, and owes nothing any more, is to be tried once more; ever less often."""
+        if not self.is_stalled or self.outstanding or now < self._ask_due(patience):
+            return False
+        self._asks += 1
+        self.is_stalled = False
+        return True
 
     def next_check(self, stall: float, patience: float) -> float:
         """Return when its silence is to be looked at next."""
@@ -122,5 +157,5 @@ class Source:
 
     def _ask_due(self, patience: float) -> float:
         """Return when a silent peer is asked again: after `patience` seconds, then twice as many more, and so on."""
-        rounds: int = 1 << min(self._asks, 6) + 1
+        rounds: int = 1 << min(self._asks, 32) + 1
         return self.heard + patience * (rounds - 1)

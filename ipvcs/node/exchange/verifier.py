@@ -21,6 +21,8 @@ from ipvcs.node.exchange.peer import ExchangePeer, WrongBlockError
 
 BATCH: Final = 4 * 1024 * 1024
 """Bytes of blocks in one hop: a full message."""
+MAX_HELD: Final = 32 * 1024 * 1024
+"""Bytes of blocks that wait or are under way, of all peers, beyond which no message is begun to be read."""
 PARALLEL: Final = 2
 """Hops at once: as many as there are cores that hashing could use beside the event loop."""
 
@@ -87,14 +89,22 @@ class Verifier:
         self._deliver = deliver
         self._waiting: deque[Delivery] = deque()
         self._running = 0
+        self._held = 0
+        self._room = anyio.Event()
         self.tasks: TaskGroup | None = None
 
     def submit(self, delivery: Delivery) -> None:
         """Deal with `delivery` as soon as a thread is free."""
         self._waiting.append(delivery)
+        self._held += delivery.size
         if self._running < PARALLEL and self.tasks is not None:
             self._running += 1
             self.tasks.start_soon(self._work)
+
+    async def room(self) -> None:
+        """Return when there is room for another message: what is read while disks are slow would pile up here."""
+        while self._held > MAX_HELD:
+            await self._room.wait()
 
     async def _work(self) -> None:
         try:
@@ -109,7 +119,10 @@ class Verifier:
                     self._deliver(batch)
                 finally:
                     for delivery in batch:
+                        self._held -= delivery.size
                         delivery.finish()
+                    self._room.set()
+                    self._room = anyio.Event()
         finally:
             self._running -= 1
 

@@ -94,21 +94,31 @@ class PeerWantlist:
             else:
                 self._changed.pop(cid, None)
 
-    def fulfilled(self, cid: Cid) -> None:
-        """The peer sent the block: it has forgotten the want, and there is nothing to tell."""
-        self._wanted.pop(cid, None)
+    def fulfilled(self, holder: int, cid: Cid) -> None:
+        """The peer sent the block, which session `holder` has now: the peer has forgotten the want.
+
+        A session that came to want it while the block was verified did not get it: for that it is asked anew.
+        """
         if cid in self._told:
             del self._told[cid]
             self._answered[cid] = None
             if len(self._answered) > _ANSWERED:
                 del self._answered[next(iter(self._answered))]
         self._changed.pop(cid, None)
+        if (want := self._wanted.get(cid)) is not None:
+            want.holders.discard(holder)
+            if want.holders:
+                want.again = True
+                self._changed[cid] = None
+            else:
+                del self._wanted[cid]
 
     def reconnected(self) -> None:
         """The peer knows nothing any more: everything is to be told anew."""
+        # A message with wants is `full` and replaces what it knew; without any, what it may know is to be cancelled.
+        self._changed = dict.fromkeys(self._wanted or self._told)
         self._told.clear()
         self._answered.clear()
-        self._changed = dict.fromkeys(self._wanted)
         self._fresh = True
         for want in self._wanted.values():
             want.again = False

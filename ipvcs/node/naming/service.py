@@ -234,8 +234,8 @@ class NameService:
             _log.info("republished a name", extra={"ipns": name.to_base36(), "peers": accepted})
         except IpvcsError as exc:
             _log.warning("cannot republish a name, and will try again: %s", exc)
-        finally:
-            self._plan.done(name, own, anyio.current_time(), announced=announced)
+        finally:  # with what is published now: another lifetime may have been asked for while we waited
+            self._plan.done(name, self.table.own().get(name, own), anyio.current_time(), announced=announced)
 
     async def _keep_saving(self) -> None:
         while True:
@@ -255,6 +255,6 @@ class NameService:
                 return
             try:
                 await to_thread.run_sync(partial(self._store.write, changes))
-            except IpvcsError:
+            except BaseException:  # cancelled while it waited for a thread, too: then it has written nothing
                 self.table.mark_unsaved(changes)
                 raise

@@ -90,20 +90,19 @@ class ComposedRouting:
         """
         return sum(await self._tell_all(lambda router: router.provide(cid)))
 
-    async def provide_many(self, cids: Sequence[Cid]) -> int:
-        """Announce `cids` by every router; return how many of them were announced by one at least.
+    async def provide_many(self, cids: Sequence[Cid], on_told: Callable[[Cid], None]) -> None:
+        """Announce `cids` by every router; `on_told` hears of each that was announced by one.
 
         Raises NoRoutingPeersError, RoutersFailedError: no router could.
         """
-        announced: set[Cid] = set()
 
         async def tell(router: Routing) -> int:
             done = await announce(router, cids)
-            announced.update(done)
+            for cid in done:
+                on_told(cid)
             return len(done)
 
         await self._tell_all(tell)
-        return len(announced)
 
     async def set_value(self, key: bytes, value: bytes) -> int:
         """Store `value` by every router; return how many peers took it.
@@ -127,7 +126,7 @@ class ComposedRouting:
         def only_better(values: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
             return self._only_better(key, values)
 
-        return self._searching(lambda router: router.search_value(key, quorum=quorum), only_better)
+        return self._searching(lambda router: router.search_value(key, quorum=quorum), only_better, tells=True)
 
     async def _only_better(self, key: bytes, values: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         best: bytes | None = None
@@ -166,18 +165,21 @@ class ComposedRouting:
         self,
         search: Callable[[Routing], AbstractAsyncContextManager[AsyncIterator[_T]]],
         merge: Callable[[AsyncIterator[_T]], AsyncGenerator[_T]],
+        *,
+        tells: bool = False,
     ) -> AsyncGenerator[AsyncIterator[_T]]:
         """Run a search of every router at once, and yield what `merge` makes of all answers in the order they come.
 
-        No router is ahead of its reader by more than one answer.
+        No router is ahead of its reader by more than one answer. `tells`: when all fail, the reader is told so.
         """
+        errors: dict[str, IpvcsError] = {}
         failure: Exception | None = None
         send, receive = anyio.create_memory_object_stream[_T]()
         async with anyio.create_task_group() as tasks, receive:
             async with send:
                 for name, router in self._routers.items():
-                    tasks.start_soon(_forward, name, search(router), send.clone())
-            async with aclosing(merge(receive)) as answers:
+                    tasks.start_soon(_forward, name, search(router), send.clone(), errors)
+            async with aclosing(self._until_failed(merge(receive), errors, tells)) as answers:
                 try:
                     yield answers
                 except Exception as exc:  # past the task group, which would wrap what is our caller's
@@ -185,6 +187,15 @@ class ComposedRouting:
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    async def _until_failed(
+        self, answers: AsyncGenerator[_T], errors: Mapping[str, IpvcsError], tells: bool
+    ) -> AsyncGenerator[_T]:
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
+        if tells and len(errors) == len(self._routers):
+            raise self._combine(errors, None)
 
     def _combine(self, errors: Mapping[str, IpvcsError], first: type[IpvcsError] | None) -> IpvcsError:
         """Return the one error that tells best why all failed: one of type `first`, if there is one."""
@@ -209,7 +220,10 @@ async def _each_peer_once(peers: AsyncIterator[PeerInfo]) -> AsyncGenerator[Peer
 
 
 async def _forward(
-    name: str, search: AbstractAsyncContextManager[AsyncIterator[_T]], out: MemoryObjectSendStream[_T]
+    name: str,
+    search: AbstractAsyncContextManager[AsyncIterator[_T]],
+    out: MemoryObjectSendStream[_T],
+    errors: dict[str, IpvcsError],
 ) -> None:
     async with out:
         try:
@@ -219,4 +233,5 @@ async def _forward(
         except anyio.BrokenResourceError:  # nobody reads any more
             return
         except IpvcsError as exc:
+            errors[name] = exc
             _log.info("router '%s' ended a search: %s", name, exc)

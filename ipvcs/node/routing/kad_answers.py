@@ -36,6 +36,11 @@ MAX_KEY: Final = 1024
 """Bytes of any other key. A namespace and a multihash have under 100."""
 
 
+MAX_TOLD: Final = 32 * 1024
+"""Bytes of providers in one answer: 100 with six usual addresses each. A peer may have 32 answers on the way,
+and providers with the longest addresses there are would make each of them 800 KiB."""
+
+
 class RefusedRequestError(RemoteProtocolError):
     """A request that is answered by resetting its stream."""
 
@@ -149,7 +154,7 @@ class Answerer:
             request.type,
             request.key,
             closer_peers=self._closest(request.key, sender),
-            provider_peers=tuple(islice(self._iter_told(named, sender), MAX_PEERS)),
+            provider_peers=tuple(_within(MAX_TOLD, islice(self._iter_told(named, sender), MAX_PEERS))),
         )
 
     def _add_provider(self, request: KadMessage, sender: PeerInfo, now: float) -> None:
@@ -185,3 +190,12 @@ class Answerer:
         """Return those of `addrs` that belong into this DHT and mean the same host to the sender as to us."""
         accepted = [addr for addr in addrs if self._know.accepts_addr(addr)]
         return useful_addrs(accepted, sender.addrs[0])[:MAX_ADDRS]
+
+
+def _within(size: int, peers: Iterable[PeerInfo]) -> Iterator[PeerInfo]:
+    """Yield the first `peers` that take `size` bytes together."""
+    for peer in peers:
+        size -= len(peer.peer_id.raw) + sum(len(addr.raw) + 3 for addr in peer.addrs) + 6
+        if size < 0:
+            return
+        yield peer

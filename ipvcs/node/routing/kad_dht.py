@@ -245,22 +245,24 @@ class KadDht(AsyncContextManagerMixin, Routing):
         peers = await self.closest_peers(cid.multihash)
         return sum(await _for_each(peers, lambda peer: self._queries.tell(peer, message)))
 
-    async def provide_many(self, cids: Sequence[Cid]) -> int:
+    async def provide_many(self, cids: Sequence[Cid], on_told: Callable[[Cid], None]) -> None:
         """Announce `cids`, which are in the order of the keyspace; see `ManyProviding`. A lookup serves all that are
         near to its key, and each peer is told of its share on one stream.
         """
-        told = 0
+        if not self._own_addrs():
+            raise NoAddressError(self._profile.protocol)  # before a lookup that would be for nothing
         waiting = list(cids)
         while waiting:
             key = waiting[0].multihash
-            near = Neighbourhood(point_of(key), await self.closest_peers(key))
+            await self._require_peers()
+            lookup = await self._members.look_up(key)
+            near = Neighbourhood(point_of(key), lookup.closest(), is_whole=lookup.is_finished)
             share = near.share_of(waiting[:_SHARE])
             del waiting[: len(share)]
-            told += await self._tell_of(share, near)
-        return told
+            await self._tell_of(share, near, on_told)
 
-    async def _tell_of(self, cids: Sequence[Cid], near: Neighbourhood) -> int:
-        """Announce `cids` to the peers at hand; return how many of them somebody was told of."""
+    async def _tell_of(self, cids: Sequence[Cid], near: Neighbourhood, on_told: Callable[[Cid], None]) -> None:
+        """Announce `cids` to the peers at hand."""
         messages: dict[PeerId, list[tuple[Cid, KadMessage]]] = {}
         infos: dict[PeerId, PeerInfo] = {}
         for cid in cids:
@@ -268,17 +270,15 @@ class KadDht(AsyncContextManagerMixin, Routing):
             for peer in near.nearest(point_of(cid.multihash)):
                 infos[peer.peer_id] = peer
                 messages.setdefault(peer.peer_id, []).append((cid, announcement))
-        heard: set[Cid] = set()
 
         async def tell(peer: PeerInfo) -> bool:
-            for cid, announcement in messages[peer.peer_id]:
-                if not await self._queries.tell(peer, announcement):
-                    return False  # it is gone, and each further message would wait for it as long
-                heard.add(cid)
-            return True
+            share = messages[peer.peer_id]
+            if done := await self._queries.tell(peer, *(message for _cid, message in share)):
+                for cid, _message in share:
+                    on_told(cid)
+            return done
 
         await _for_each(infos.values(), tell)
-        return len(heard)
 
     def _announcement(self, cid: Cid) -> KadMessage:
         """Return what to tell others, and let it be known here. Raises NoAddressError."""

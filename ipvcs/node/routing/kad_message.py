@@ -88,6 +88,7 @@ def decode_message(data: bytes) -> KadMessage:
     kind = 0
     single: dict[int, bytes] = {}
     peers: dict[int, dict[PeerId, PeerInfo]] = {_CLOSER_PEERS: {}, _PROVIDER_PEERS: {}}
+    read = dict.fromkeys(peers, 0)
     try:
         for number, value in _iter_known(data, _MAX_FIELDS):
             if number == _TYPE:
@@ -99,8 +100,10 @@ def decode_message(data: bytes) -> KadMessage:
                     raise KadMessageError(f"field {number} of the peer's message is a number")
                 if (named := peers.get(number)) is None:
                     single[number] = value
-                elif len(named) < MAX_PEERS and (peer := _decode_peer(value)) is not None:
-                    named.setdefault(peer.peer_id, peer)
+                elif read[number] < MAX_PEERS:
+                    read[number] += 1  # one that is named again or can't be read takes as long
+                    if (peer := _decode_peer(value)) is not None:
+                        named.setdefault(peer.peer_id, peer)
         record = _decode_record(single[_RECORD]) if _RECORD in single else None
     except DecodeError as exc:
         raise KadMessageError(f"the peer's message is malformed: {exc}") from exc

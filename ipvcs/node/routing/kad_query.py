@@ -59,19 +59,19 @@ class Queries:
             return None
         except IpvcsError as exc:
             _log.debug("asking %s: %s", peer.peer_id, exc)
-            self._table.fail(peer.peer_id)
+            self._table.fail(peer.peer_id, current_time())
             return None
         self._on_alive(peer, answer.remote_addr)
         return answer
 
     def give_up(self, peer_id: PeerId) -> None:
         """Note that nobody waits any more for an answer of `peer_id`."""
-        self._table.fail(peer_id)
+        self._table.fail(peer_id, current_time())
 
-    async def tell(self, peer: PeerInfo, request: KadMessage) -> bool:
-        """Send `request`, which is not answered, to `peer`, and tell whether that worked."""
+    async def tell(self, peer: PeerInfo, *requests: KadMessage) -> bool:
+        """Send `requests`, which are not answered, to `peer`, and tell whether that worked."""
         try:
-            await self._rpc.tell(peer, request)
+            await self._rpc.tell(peer, *requests)
         except IpvcsError as exc:
             _log.debug("telling %s: %s", peer.peer_id, exc)
             return False

@@ -91,17 +91,17 @@ class KadRpc:
         except _DEAD as exc:
             raise KadRequestError(peer.peer_id, str(exc) or "it ended the stream") from exc
 
-    async def tell(self, peer: PeerInfo, request: KadMessage, *, timeout: float = TIMEOUT) -> None:
-        """Send `request`, of a kind that is not answered, as ADD_PROVIDER; an answer all the same is dropped.
+    async def tell(self, peer: PeerInfo, *requests: KadMessage, timeout: float = TIMEOUT) -> None:
+        """Send `requests`, of a kind that is not answered, as ADD_PROVIDER; an answer all the same is dropped.
 
-        Always on a stream of its own, which ends behind the request: an answer can't be mistaken for another one.
+        Always on one stream of their own, which ends behind them: an answer can't be mistaken for another one.
         Raises as `ask`; that the peer took it is not known.
         """
         try:
             with fail_after(timeout):
                 channel = await self._open(peer)
                 try:
-                    await send_delimited(channel.stream, encode_message(request))
+                    await send_delimited(channel.stream, *map(encode_message, requests))
                 except BaseException:
                     channel.stream.reset()
                     raise

@@ -10,10 +10,10 @@ Spec: https://github.com/libp2p/specs/blob/master/kad-dht/README.md#rpc-messages
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, current_time, fail_after, sleep
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, Lock, current_time, fail_after, sleep
 
 from ipvcs.errors import IpvcsError
 from ipvcs.multiformats.peer_id import PeerId
@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 @dataclass(eq=False, slots=True)
 class _Client:
     requests: TokenBucket
+    turn: Lock = field(default_factory=Lock)
+    """Who waits for `requests`: one stream looks at the clock, the others wait for it."""
     streams: int = 0
 
 
@@ -80,8 +82,9 @@ class KadServer:
         while True:
             with fail_after(IDLE_TIMEOUT):
                 data = await reader.receive()
-            while not client.requests.take(current_time()):
-                await sleep(1 / PER_SECOND)
+            async with client.turn:
+                while not client.requests.take(current_time()):
+                    await sleep(1 / PER_SECOND)
             answer = self._answerer.answer(decode_message(data), sender, self._wall_clock())
             if answer is not None:
                 with fail_after(SEND_TIMEOUT):

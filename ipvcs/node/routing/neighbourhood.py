@@ -18,14 +18,15 @@ from ipvcs.node.routing.routing_table import K
 class Neighbourhood:
     """What the lookup for the key at `center` found, nearest first."""
 
-    def __init__(self, center: Point, peers: Sequence[PeerInfo], *, k: int = K) -> None:
+    def __init__(self, center: Point, peers: Sequence[PeerInfo], *, k: int = K, is_whole: bool = True) -> None:
+        """`is_whole`: the lookup came to its end, so that fewer than k peers are all that there are."""
         self._peers = [(point_of_peer(peer.peer_id), peer) for peer in peers]
         self._center = center
         self._k = k
         prefixes = [common_prefix_length(center, point) for point, _peer in self._peers]
-        self._prefix = min(prefixes, default=0) if len(peers) >= k else -1
+        self._prefix = -1 if peers and is_whole and len(peers) < k else min(prefixes, default=0)
         """Bits that all peers found share with the center; -1: they are all that there are."""
-        self._certain = sum(prefix > self._prefix for prefix in prefixes)
+        self._certain = sum(prefix > self._prefix for prefix in prefixes) if is_whole else 0
 
     def serves(self, key: Point) -> bool:
         """Whether `nearest` is as good as a lookup: it is all of the network, or at least half of k surely right."""

@@ -41,14 +41,15 @@ class OfflineRouting:
         return answer_at_once(self._providers.providers(cid.multihash, self._wall()))
 
     async def set_value(self, key: bytes, value: bytes) -> int:
-        """Keep `value`; return 1, for ourselves. Does not wait.
+        """Keep `value`, for whoever asks us and for a time when there are peers. Does not wait.
 
         Raises:
+            NoRoutingPeersError: always, once it is kept: nobody else has it.
             InvalidValueError: it is not valid, or a better one is kept.
             NoRoomForValueError: the table is full of our own.
         """
         self._values.put(key, value, self._wall(), own=True)
-        return 1
+        raise NoRoutingPeersError
 
     def search_value(self, key: bytes, *, quorum: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Stream the value that is kept under `key`, if one is valid now."""

@@ -1,6 +1,6 @@
 """Announcing many blocks by one router: in one walk through the keyspace where the router can, else a few at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 import anyio
@@ -21,31 +21,32 @@ MANY_TIMEOUT: Final = 600.0
 class ManyProviding(Protocol):
     """A router that announces many blocks at less cost than one by one."""
 
-    async def provide_many(self, cids: Sequence[Cid]) -> int:
+    async def provide_many(self, cids: Sequence[Cid], on_told: Callable[[Cid], None]) -> None:
         """Announce `cids`, which are in the order of their keys' places in the keyspace, so that one look-up serves
-        those near to each other; return how many of them a peer at least was told of.
+        those near to each other; `on_told` hears at once of each that a peer was told of, maybe more than once.
 
-        Cancelling may leave some announced. Raises NoRoutingPeersError.
+        Cancelling leaves announced what `on_told` has heard of. Raises NoRoutingPeersError.
         """
 
 
 async def announce(router: ContentRouting, cids: Sequence[Cid]) -> list[Cid]:
     """Announce `cids` by `router`; return those of which a peer at least was told, in the order given.
 
-    A router that can announce many at once is asked to; when it could not announce all, it does not say which, and
-    each is announced on its own. Cancelling may leave some announced.
+    A router that can announce many at once is asked to, for `MANY_TIMEOUT`: what it did not come to is left for later.
+    Cancelling may leave some announced.
 
     Raises:
         NoRoutingPeersError: there is nobody to tell.
     """
     if isinstance(router, ManyProviding) and len(cids) > 1:
+        told: set[Cid] = set()
         try:
-            with anyio.fail_after(MANY_TIMEOUT):
-                count = await router.provide_many(cids)
-        except TimeoutError:
-            return []
-        if count >= len(cids):
-            return list(cids)
+            with anyio.move_on_after(MANY_TIMEOUT):
+                await router.provide_many(cids, told.add)
+        except IpvcsError:
+            if not told:
+                raise
+        return [cid for cid in cids if cid in told]
     return await _one_by_one(router, cids)
 
 

@@ -159,8 +159,9 @@ class ProviderStore:
 
     def mark_unsaved(self, unsaved: UnsavedProviders) -> None:
         """Let `take_unsaved` return these again: saving them failed."""
-        self._unsaved_records |= unsaved.records.keys()
-        self._unsaved_addresses |= unsaved.addresses.keys()
+        # Those that are gone since would grow without end on a full disk; their rows go when they are next loaded.
+        self._unsaved_records |= {each for each in unsaved.records if self._received(*each) is not None}
+        self._unsaved_addresses |= unsaved.addresses.keys() & self._addresses.keys()
 
     def restore_record(self, multihash: bytes, peer_id: PeerId, received: float, now: float) -> None:
         """Take back a record of an earlier run; the oldest comes first. What there is no room for is unsaved: gone."""

@@ -30,8 +30,10 @@ MAX_REPLACEMENTS: Final = 10
 CHECK_AFTER: Final = 60.0
 """Seconds since a peer was last useful after which its place may be questioned, and no sooner again."""
 MAX_FAILURES: Final = 2
-"""Failures in a row after which a peer is dropped although nobody waits for its place. The first may be our own network
-that is down, and a node that then forgot everybody could not come back."""
+"""Failures in a row after which a peer is dropped although nobody waits for its place."""
+WITNESSED: Final = 5.0
+"""Seconds in which somebody must have answered for a failure to count: else it may be our own network that is down, and
+a node that then forgot everybody could not come back."""
 REFRESH_INTERVAL: Final = 600.0
 """Seconds without a lookup in its range after which a bucket is stale. As go-libp2p."""
 
@@ -66,6 +68,7 @@ class RoutingTable:
         self._size = 0
         self._created = now
         self._refreshed: dict[int, float] = {}
+        self._last_answer = now
 
     def __len__(self) -> int:
         return self._size
@@ -101,6 +104,7 @@ class RoutingTable:
         Returns:
             The peer to check, whose place `peer` waits for: ask it something, then call `useful` or `fail`.
         """
+        self._last_answer = max(self._last_answer, now)
         if peer.peer_id == self.own_id:
             return None
         if (entry := self._find(peer.peer_id)) is not None:
@@ -133,13 +137,13 @@ class RoutingTable:
         if (entry := self._find(peer_id)) is not None:
             self._note_useful(entry, now)
 
-    def fail(self, peer_id: PeerId) -> None:
+    def fail(self, peer_id: PeerId, now: float) -> None:
         """Note that `peer_id` could not be reached or did not answer: it is replaced, or dropped if it goes on so."""
         number, bucket = self._bucket_of(peer_id)
         if bucket is None:
             return
         bucket.replacements.pop(peer_id, None)
-        if (entry := bucket.entries.get(peer_id)) is None:
+        if (entry := bucket.entries.get(peer_id)) is None or now - self._last_answer > WITNESSED:
             return
         entry.failures += 1
         if bucket.replacements or entry.failures >= MAX_FAILURES:

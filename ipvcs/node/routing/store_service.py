@@ -49,6 +49,7 @@ class StoreService:
         self.values = values
         self.providers = providers
         self._datastore = datastore
+        self._saving = anyio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -83,17 +84,20 @@ class StoreService:
 
     async def save(self) -> None:
         """Write what changed. If that fails, it is tried again with the next save."""
-        values = self.values.take_unsaved()
-        providers = self.providers.take_unsaved()
-        if not (values or providers.records or providers.addresses):
-            return
-        value_rows = {key: None if stored is None else _encode_value(stored) for key, stored in values.items()}
-        try:
-            await to_thread.run_sync(write, self._datastore, value_rows, _provider_rows(providers))
-        except IpvcsError as exc:
-            _log.warning("cannot write the values and provider records that we keep: %s", exc)
-            self.values.mark_unsaved(values)
-            self.providers.mark_unsaved(providers)
+        async with self._saving:  # the last save waits for one that was cancelled, and has its rows
+            values = self.values.take_unsaved()
+            providers = self.providers.take_unsaved()
+            if not (values or providers.records or providers.addresses):
+                return
+            value_rows = {key: None if stored is None else _encode_value(stored) for key, stored in values.items()}
+            try:
+                await to_thread.run_sync(write, self._datastore, value_rows, _provider_rows(providers))
+            except BaseException as exc:  # cancelled while it waited for a thread, it has written nothing
+                self.values.mark_unsaved(values)
+                self.providers.mark_unsaved(providers)
+                if not isinstance(exc, IpvcsError):
+                    raise
+                _log.warning("cannot write the values and provider records that we keep: %s", exc)
 
     async def _keep_saving(self, wall: Callable[[], float]) -> None:
         next_expiry = anyio.current_time()

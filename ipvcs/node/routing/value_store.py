@@ -146,7 +146,7 @@ class ValueStore:
 
     def mark_unsaved(self, keys: Iterable[bytes]) -> None:
         """Let `take_unsaved` return these again: saving them failed."""
-        self._unsaved.update(keys)
+        self._unsaved.update(key for key in keys if self._find(key) is not None)  # else it grows on a full disk
 
     def restore(self, key: bytes, stored: StoredValue, now: float) -> None:
         """Take back what `take_unsaved` returned, in an earlier run; those put longest ago come first.

@@ -25,7 +25,7 @@ def test_a_block_that_was_received_is_cancelled_before_it_is_asked_for_again() -
     wantlist, (cid,) = PeerWantlist(), cids(1)
     wantlist.ask(1, cid, WantType.BLOCK)
     assert told(wantlist) == [(cid, False)]
-    wantlist.fulfilled(cid)
+    wantlist.fulfilled(1, cid)
     assert not wantlist.has_changes, "the peer has forgotten it, too"
 
     wantlist.ask(2, cid, WantType.BLOCK)
@@ -39,7 +39,7 @@ def test_who_reconnects_has_forgotten_what_it_sent() -> None:
     wantlist, (cid,) = PeerWantlist(), cids(1)
     wantlist.ask(1, cid, WantType.BLOCK)
     told(wantlist)
-    wantlist.fulfilled(cid)
+    wantlist.fulfilled(1, cid)
 
     wantlist.reconnected()
     wantlist.ask(2, cid, WantType.BLOCK)

@@ -101,10 +101,32 @@ async def test_announcing_costs_nothing_and_what_arrives_is_counted() -> None:
             tasks.start_soon(reader_of(stream, budget).receive)
         await anyio.sleep(1)
         assert budget.used == 500
-        with pytest.raises(LimitError, match="unfinished"):
-            await reader_of(Chunks([varint.encode(5000), bytes(400), bytes(400)]), budget).receive()
-        assert budget.used == 500, "given back"
         tasks.cancel_scope.cancel()
+    assert budget.used == 0
+
+
+@pytest.mark.anyio
+async def test_when_too_much_is_held_the_message_that_was_begun_first_is_given_up() -> None:
+    budget = MessageBudget(limit=1000)
+    given_up: list[int] = []
+
+    async def dawdle(number: int) -> None:
+        with pytest.raises(LimitError, match="unfinished"):
+            await reader_of(Chunks([varint.encode(5000), bytes(300)], ends=False), budget).receive()
+        given_up.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(dawdle, number)
+            await anyio.sleep(0.1)
+        assert budget.used == 900
+        message = await reader_of(Chunks([varint.encode(700), bytes(350), bytes(350)]), budget).receive()
+        assert len(message) == 700, "who goes on is not held up by those who don't"
+        await anyio.sleep(0.1)
+        assert given_up == [0, 1]
+        assert budget.used == 300
+        await reader_of(Chunks([varint.encode(900), bytes(900)]), budget).receive()
+    assert given_up == [0, 1, 2]
     assert budget.used == 0
 
 

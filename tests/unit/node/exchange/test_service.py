@@ -58,9 +58,7 @@ async def test_nobody_has_it_is_an_error_that_says_who_was_asked() -> None:
     async with exchanging("alice", "bob") as (alice, bob):
         await alice.connect(bob)
         (block,) = leaves(1)
-        with pytest.raises(
-            BlockUnavailableError, match="within 20 seconds: 1 connected peers were asked, and no provid"
-        ):
+        with pytest.raises(BlockUnavailableError, match="within 20 seconds: 1 connected peer was asked, and no provid"):
             await alice.fetch(block.cid, timeout=20)
         assert anyio.current_time() == pytest.approx(20, abs=0.1)
         assert alice.routing.searches[0] == block.cid
@@ -229,8 +227,8 @@ async def test_a_peer_that_wants_a_hundred_thousand_blocks_and_reads_nothing_cos
             mallory.swarm.unhandle(protocol)
             mallory.swarm.handle(protocol, read_nothing)
         stream = await mallory.swarm.open_stream(alice.peer_id, PROTOCOLS)
-        wants = [WantEntry(blocks[number % 2000].cid, send_dont_have=True) for number in range(10_000)]
-        for _ in range(10):
+        wants = [WantEntry(blocks[number % 2000].cid, send_dont_have=True) for number in range(5000)]
+        for _ in range(20):
             await stream.send(encode_delimited(encode_wants(wants)))
         await anyio.sleep(5)
         assert alice.store.reads < 150, "what is not read is not loaded"

@@ -131,7 +131,7 @@ class Simulation:
         self._start(peer)
 
     def _arrive(self, peer: SimPeer, cid: Cid) -> None:
-        self.wantlists[peer.peer_id].fulfilled(cid)
+        self.wantlists[peer.peer_id].fulfilled(1, cid)
         self.session.active(peer.peer_id, self.now)
         if self.session.received(peer.peer_id, cid, self.size, self.now):
             self.got.append(cid)

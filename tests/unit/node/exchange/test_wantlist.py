@@ -74,7 +74,7 @@ def test_after_the_block_came_there_is_nothing_to_tell() -> None:
     wantlist = PeerWantlist()
     wantlist.ask(1, A, WantType.BLOCK)
     wantlist.take()
-    wantlist.fulfilled(A)
+    wantlist.fulfilled(1, A)
     wantlist.drop(1, A)
     assert not wantlist.has_changes
     assert len(wantlist) == 0
@@ -129,7 +129,7 @@ def test_one_message_takes_no_more_than_it_may() -> None:
 _STEPS = st.one_of(
     st.tuples(st.just("ask"), st.integers(1, 2), st.sampled_from([A, B, C]), st.sampled_from(WantType)),
     st.tuples(st.just("drop"), st.integers(1, 2), st.sampled_from([A, B, C])),
-    st.tuples(st.just("fulfilled"), st.sampled_from([A, B, C])),
+    st.tuples(st.just("fulfilled"), st.integers(1, 2), st.sampled_from([A, B, C])),
     st.tuples(st.just("ask_again"), st.sampled_from([A, B, C])),
     st.tuples(st.just("take")),
     st.tuples(st.just("reconnected")),
@@ -174,9 +174,12 @@ def test_what_the_peer_knows_at_the_end_is_what_is_wanted(steps: list[tuple[obje
                 if not wanted[cid][1]:
                     del wanted[cid]
         elif name == "fulfilled":
-            (cid,) = args
+            holder, cid = args
             assert isinstance(cid, Cid)
-            wanted.pop(cid, None)
+            if cid in wanted:
+                wanted[cid][1].discard(holder)
+                if not wanted[cid][1]:
+                    del wanted[cid]
             peer.pop(cid, None)  # it forgets what it has sent
         elif name == "reconnected":
             peer.clear()

@@ -46,24 +46,30 @@ def add(app: App, paths: tuple[str, ...], recursive: bool, name: str, as_json: b
 
 def pin_all(app: App, roots: list["Cid"], *, recursive: bool = True, name: str = "") -> None:
     """Pin `roots`, after making sure that what the pins keep is there and stays meanwhile."""
-    from ipvcs.cli.fetching import MissingLocallyError
-    from ipvcs.objects.block import BlockNotFoundError
-    from ipvcs.storage.closure import IncompleteError
     from ipvcs.storage.pins import Pin, PinMode
 
     check_name(name)
     mode = PinMode.RECURSIVE if recursive else PinMode.DIRECT
     with app.home.blocks.writing() as session:
-        try:
-            _rely_on(app, session, roots, recursive)
-        except (BlockNotFoundError, IncompleteError) as exc:
-            try:
-                app.blocks.fetch_all(roots, recursive=recursive)
-            except MissingLocallyError as why:
-                exc.hint = why.hint
-                raise exc from None
-            _rely_on(app, session, roots, recursive)
+        _bring(app, session, roots, recursive=recursive)
         app.home.pins.add(Pin(root, mode, name) for root in roots)
+
+
+def _bring(app: App, session: "BlockWriting", roots: list["Cid"], *, recursive: bool) -> None:
+    """Protect what pins of `roots` keep, and fetch it first if some of it is not there."""
+    from ipvcs.cli.fetching import MissingLocallyError
+    from ipvcs.objects.block import BlockNotFoundError
+    from ipvcs.storage.closure import IncompleteError
+
+    try:
+        _rely_on(app, session, roots, recursive)
+    except (BlockNotFoundError, IncompleteError) as exc:
+        try:
+            app.blocks.fetch_all(roots, recursive=recursive)
+        except MissingLocallyError as why:
+            exc.hint = why.hint
+            raise exc from None
+        _rely_on(app, session, roots, recursive)
 
 
 def _rely_on(app: App, session: "BlockWriting", roots: list["Cid"], recursive: bool) -> None:
@@ -191,15 +197,15 @@ def _pins_of(app: App, cids: list["Cid"], kind: str) -> list[tuple["Cid", str, s
 @click.argument("new")
 @click.option("--unpin/--no-unpin", default=True, help="Remove the old pin.  [default: unpin]")
 @json_option
+@fetch_options
 @click.pass_obj
 def update(app: App, old: str, new: str, unpin: bool, as_json: bool) -> None:
-    """Pin NEW instead of OLD, a recursive pin, in one step; the name goes over."""
-    from ipvcs.storage.closure import rely_on_closure
+    """Pin NEW, fetched if need be, instead of OLD, a recursive pin, in one step; the name goes over."""
     from ipvcs.storage.pins import Pin, PinMode
 
     before, after = resolve_cid(app, old), resolve_cid(app, new)
     with app.home.blocks.writing() as session:
-        rely_on_closure(session, after)
+        _bring(app, session, [after], recursive=True)
         app.home.pins.update(before, Pin(after, PinMode.RECURSIVE), unpin=unpin)
     if as_json:
         app.ui.json({"Pins": [str(before), str(after)]})

@@ -24,6 +24,7 @@ from ipvcs.node.exchange.fetch_session import Providers
 from ipvcs.node.exchange.ledger_service import LedgerService
 from ipvcs.node.exchange.local_blocks import LocalBlocks
 from ipvcs.node.exchange.service import BitswapService
+from ipvcs.node.exchange.strategy import Strategy as BitswapStrategy
 from ipvcs.node.exchange.strategy import make_strategy
 from ipvcs.node.identity.keys import PrivateKey
 from ipvcs.node.identity.keystore import Keystore
@@ -136,6 +137,9 @@ async def open_node(
     config = home.config
     listen_addrs = [_parse(Multiaddr.parse, text, "Addresses.Swarm") for text in listen]
     bootstrap = [_parse(parse_peer_address, text, "Bootstrap") for text in config.get("Bootstrap")]
+    kind = _routing_type(config)
+    strategy = make_strategy(config.get("Bitswap.Strategy"), random.random)
+    announced = _parse(Strategy.parse, config.get("Reprovider.Strategy"), "Reprovider.Strategy")
     resources = Resources()
     gate = Gate.parse(
         deny=[*config.get("Swarm.AddrFilters"), *config.get("Swarm.Deny")], allow=config.get("Swarm.Allow")
@@ -164,9 +168,9 @@ async def open_node(
         await stack.enter_async_context(identify)
         swarm.subscribe(addresses)
         swarm.watch(identify.announce)
-        routing = await _enter_routing(stack, home, swarm, addresses, dhts)
+        routing = await _enter_routing(stack, home, swarm, addresses, dhts, kind)
         local = LocalBlocks(home.blocks)
-        bitswap = await _enter_bitswap(stack, home, swarm, local, routing)
+        bitswap = await _enter_bitswap(stack, home, swarm, local, routing, strategy)
         names = await stack.enter_async_context(
             NameService.open(
                 home.datastore,
@@ -177,7 +181,7 @@ async def open_node(
                 lifetime=config.get("Ipns.RecordLifetime"),
             )
         )
-        announcers = {name: _announcer(home, name, dht) for name, dht in dhts.items()}
+        announcers = {name: _announcer(home, name, dht, announced) for name, dht in dhts.items()}
         node = Node(
             private_key=private_key,
             config=config,
@@ -207,17 +211,11 @@ async def open_node(
 
 
 async def _enter_routing(
-    stack: AsyncExitStack, home: Home, swarm: Swarm, addresses: AddressService, dhts: dict[str, KadDht]
+    stack: AsyncExitStack, home: Home, swarm: Swarm, addresses: AddressService, dhts: dict[str, KadDht], kind: str
 ) -> Routing:
-    """Run the routers that the settings name; the DHTs among them are put into `dhts`."""
+    """Run the routers of the setting `Routing.Type`; the DHTs among them are put into `dhts`."""
     validators = Validators({b"pk": PublicKeyValidator(), b"ipns": IpnsValidator()})
     stores = await stack.enter_async_context(StoreService.open(home.datastore, validators, swarm.peer_id))
-    kind = home.config.get("Routing.Type")
-    if kind not in ROUTING_TYPES:
-        raise UsageError(
-            f"unknown routing type '{kind}'",
-            hint=f"set `ipvcs config Routing.Type` to one of: {', '.join(ROUTING_TYPES)}",
-        )
     if kind == "none":
         return OfflineRouting(swarm.peer_id, stores.values, stores.providers, time.time)
 
@@ -241,9 +239,8 @@ async def _enter_routing(
 
 
 async def _enter_bitswap(
-    stack: AsyncExitStack, home: Home, swarm: Swarm, local: LocalBlocks, routing: Routing
+    stack: AsyncExitStack, home: Home, swarm: Swarm, local: LocalBlocks, routing: Routing, strategy: BitswapStrategy
 ) -> BitswapService:
-    strategy = make_strategy(home.config.get("Bitswap.Strategy"), random.random)
     ledgers = (await stack.enter_async_context(LedgerService.open(home.datastore))).ledgers
     return await stack.enter_async_context(
         BitswapService(
@@ -259,15 +256,25 @@ async def _enter_bitswap(
     )
 
 
-def _announcer(home: Home, name: str, dht: KadDht) -> ProviderService:
+def _announcer(home: Home, name: str, dht: KadDht, strategy: Strategy) -> ProviderService:
     return ProviderService(
         dht,
         home.datastore,
         home.blocks,
         name=name,
-        strategy=Strategy.parse(home.config.get("Reprovider.Strategy")),
+        strategy=strategy,
         interval=home.config.get("Reprovider.Interval"),
     )
+
+
+def _routing_type(config: Config) -> str:
+    kind: str = config.get("Routing.Type")
+    if kind not in ROUTING_TYPES:
+        raise UsageError(
+            f"unknown routing type '{kind}'",
+            hint=f"set `ipvcs config Routing.Type` to one of: {', '.join(ROUTING_TYPES)}",
+        )
+    return kind
 
 
 def _no_passphrase() -> bytes:

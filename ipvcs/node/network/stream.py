@@ -244,7 +244,8 @@ class MuxedStream(Stream):
             self.protocol, rest = self._responder.result, self._responder.rest
             self._responder = None
             self._keep_rest(data, rest)
-            self.connection.negotiated(self)
+            if self._broken is None:  # what came behind the proposal may have been too much
+                self.connection.negotiated(self)
         else:
             self._keep_rest(data, b"")
 

@@ -221,7 +221,8 @@ export const commands = {
       await Promise.all(
         Array.from({ length: r.concurrency ?? 64 }, async () => {
           while (i < r.cids.length) {
-            n += (await blk(store, CID.parse(r.cids[i++]), opts)).length
+            const data = await blk(store, CID.parse(r.cids[i++]), opts)
+            n += data.length // not `n += (await …).length`, which reads n before the others have added theirs
             blocks++
           }
         })

@@ -10,7 +10,6 @@ a thread. A row that does not read is dropped with a line in the log, and its pe
 
 import logging
 from collections.abc import Mapping
-from itertools import islice
 from typing import Final, TypeAlias
 
 from ipvcs.errors import DecodeError
@@ -18,11 +17,10 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.ledger import MAX_LEDGERS, Ledger, Ledgers
 from ipvcs.objects.protobuf import VARINT, ProtobufError, encode_varint, iter_fields
 from ipvcs.storage.datastore import Datastore
+from ipvcs.storage.rows import delete_rows, read_rows, write_rows
 
 _log = logging.getLogger(__name__)
 
-_BATCH: Final = 1000
-"""Rows a transaction: it keeps every other writer of the home waiting, so it is short."""
 _FIELDS: Final = (1, 2, 3, 4)
 
 Changes: TypeAlias = Mapping[PeerId, bytes | None]
@@ -50,14 +48,8 @@ class LedgerStore:
         Raises:
             DiskError: full, read-only, not permitted.
         """
-        rows = iter(sorted(changes.items()))
-        while batch := list(islice(rows, _BATCH)):
-            with self._store.write() as txn:
-                for peer_id, row in batch:
-                    if row is None:
-                        txn.delete(peer_id.raw, db=self._store.ledgers)
-                    else:
-                        txn.put(peer_id.raw, row, db=self._store.ledgers)
+        rows = {peer_id.raw: row for peer_id, row in changes.items()}
+        write_rows(self._store, self._store.ledgers, rows)
 
     def load(self) -> dict[PeerId, Ledger]:
         """Return all ledgers, least recently seen first, as `Ledgers.restore` takes them; drop rows that are damaged,
@@ -66,23 +58,18 @@ class LedgerStore:
         Raises:
             DiskError: not permitted, or the datastore is damaged.
         """
-        found: list[tuple[PeerId, Ledger]] = []
-        gone: list[bytes] = []
-        with self._store.read() as txn, txn.cursor(db=self._store.ledgers) as cursor:
-            for key, value in cursor:
-                try:
-                    found.append((PeerId.decode(bytes(key)), _decode(bytes(value))))
-                except DecodeError as exc:
-                    _log.warning("dropped a damaged ledger, peer %s: %s", bytes(key).hex(), exc)
-                    gone.append(bytes(key))
+        found = read_rows(self._store, self._store.ledgers, _read_row)
         found.sort(key=lambda each: each[1].last_seen)
-        gone += (peer_id.raw for peer_id, _ledger in found[:-MAX_LEDGERS])
-        keys = iter(gone)
-        while batch := list(islice(keys, _BATCH)):
-            with self._store.write() as txn:
-                for each in batch:
-                    txn.delete(each, db=self._store.ledgers)
+        delete_rows(self._store, self._store.ledgers, (peer_id.raw for peer_id, _ledger in found[:-MAX_LEDGERS]))
         return dict(found[-MAX_LEDGERS:])
+
+
+def _read_row(key: bytes, value: bytes) -> tuple[PeerId, Ledger] | None:
+    try:
+        return PeerId.decode(key), _decode(value)
+    except DecodeError as exc:
+        _log.warning("dropped a damaged ledger, peer %s: %s", key.hex(), exc)
+        return None
 
 
 def _encode(ledger: Ledger) -> bytes:

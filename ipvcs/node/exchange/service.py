@@ -32,18 +32,15 @@ from ipvcs.node.exchange.ledger import Ledger, Ledgers
 from ipvcs.node.exchange.local_blocks import LocalBlocks
 from ipvcs.node.exchange.message_reader import MessageBudget, MessageReader
 from ipvcs.node.exchange.messages import (
-    BITSWAP_120,
     PROTOCOLS,
     Message,
     decode,
-    encode_wants,
 )
 from ipvcs.node.exchange.peer import ExchangePeer, WrongBlockError
 from ipvcs.node.exchange.stat import BitswapStat
+from ipvcs.node.exchange.telling import Telling
 from ipvcs.node.exchange.verifier import Delivery, Verifier
 from ipvcs.node.exchange.wantlist import PeerWantlist
-from ipvcs.node.network.delimited import encode_delimited
-from ipvcs.node.network.errors import ProtocolNotSupportedError
 from ipvcs.node.network.interface import Connection, Host, Stream
 from ipvcs.storage.interface import BlockWriting
 
@@ -60,12 +57,6 @@ MAX_REFUSED: Final = 10_000
 _ASKED_BEFORE: Final = 1024
 _LEFT: Final = 64
 """What the last `_LEFT` peers to leave were asked last is remembered: as much as a peer keeps of a wantlist."""
-TELL_AGAIN: Final = 10.0
-"""Seconds after which sessions may ask a peer again that could not be told anything."""
-TELL_ATTEMPTS: Final = 3
-"""Streams that are tried to tell a peer what we want of it."""
-_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError, IpvcsError)
-"""What telling a peer may raise; whatever it answers when a stream is opened, as an HTTP error, is no fault of ours."""
 
 _log = logging.getLogger(__name__)
 
@@ -114,11 +105,10 @@ class BitswapService(AsyncContextManagerMixin):
         self._next_session = 1
         self._wanted: dict[bytes, dict[BlockSession, Cid]] = {}
         """By multihash, who waits for a block, and under which CID. Threads look into it."""
-        self._touched: dict[PeerId, ExchangePeer] = {}
-        """Whose wantlists may have changed."""
         self._budget = MessageBudget()
         self._tasks: TaskGroup | None = None
         self._answering = Answering(engine, local, self._peers, wall)
+        self._telling = Telling(self._peers, self._without)
         self._verifier = Verifier(local, self._wanted, self._delivered)
         self._seen_commit = 0
         """The number of the store's transaction at which blocks that peers wait for were looked for last."""
@@ -127,7 +117,7 @@ class BitswapService(AsyncContextManagerMixin):
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
         async with anyio.create_task_group() as tasks:
-            self._tasks = self._answering.tasks = self._verifier.tasks = tasks
+            self._tasks = self._answering.tasks = self._telling.tasks = self._verifier.tasks = tasks
             for protocol in PROTOCOLS:
                 self._host.handle(protocol, self._serve)
             self._host.subscribe(self)
@@ -137,7 +127,7 @@ class BitswapService(AsyncContextManagerMixin):
             finally:
                 for protocol in PROTOCOLS:
                     self._host.unhandle(protocol)
-                self._tasks = self._answering.tasks = self._verifier.tasks = None
+                self._tasks = self._answering.tasks = self._telling.tasks = self._verifier.tasks = None
                 tasks.cancel_scope.cancel()
 
     # ---- Exchange ----
@@ -159,7 +149,7 @@ class BitswapService(AsyncContextManagerMixin):
         finally:
             session.close()
             del self._sessions[number]
-            self._tell_touched()
+            self._telling.start()
 
     def _candidates(self) -> list[PeerId]:
         """Return whom a session may ask: those that have given us most lately first."""
@@ -171,7 +161,7 @@ class BitswapService(AsyncContextManagerMixin):
     def wantlist_of(self, peer_id: PeerId) -> PeerWantlist:
         """Return the wantlist of a connected peer, which may change now."""
         peer = self._peers[peer_id]
-        self._touched[peer_id] = peer
+        self._telling.touch(peer)
         return peer.wantlist
 
     def can_ask(self, peer_id: PeerId) -> bool:
@@ -201,7 +191,7 @@ class BitswapService(AsyncContextManagerMixin):
         for session in sessions:
             session.strategy.pump(now)
             session.maybe_search(now)
-        self._tell_touched()
+        self._telling.start()
 
     # ---- for people ----
 
@@ -257,7 +247,6 @@ class BitswapService(AsyncContextManagerMixin):
     def _forget(self, peer_id: PeerId) -> None:
         if (peer := self._peers.pop(peer_id, None)) is None:
             return
-        self._touched.pop(peer_id, None)
         if asked := peer.last_asked(_ASKED_BEFORE):
             self._asked_before[peer_id] = asked
             if len(self._asked_before) > _LEFT:
@@ -364,7 +353,7 @@ class BitswapService(AsyncContextManagerMixin):
             again: dict[bytes, int] = {}
             for session, arrival in delivery.arrivals:
                 if self._peers.get(peer.peer_id) is peer:
-                    self._touched[peer.peer_id] = peer
+                    self._telling.touch(peer)
                     peer.wantlist.fulfilled(session.number, arrival.cid)
                 if session.arrived(peer.peer_id, arrival, now):
                     counted[arrival.cid.multihash] = arrival.size
@@ -395,56 +384,6 @@ class BitswapService(AsyncContextManagerMixin):
                         session.strategy.dont_have(peer.peer_id, wanted, now)
                     changed[session] = None
         self.pump(changed)
-
-    # ---- telling peers what we want ----
-
-    def _tell_touched(self) -> None:
-        touched, self._touched = self._touched, {}
-        for peer in touched.values():
-            if peer.wantlist.has_changes and not peer.is_telling and self._tasks is not None:
-                peer.is_telling = True
-                self._tasks.start_soon(self._tell, peer)
-
-    async def _tell(self, peer: ExchangePeer) -> None:
-        """Send wantlists to `peer` until it knows what we want. One task a peer."""
-        attempts = 0
-        try:
-            while peer.wantlist.has_changes and self._peers.get(peer.peer_id) is peer:
-                try:
-                    await self._tell_once(peer)
-                    attempts = 0
-                except ProtocolNotSupportedError:
-                    peer.speaks_bitswap = False
-                    self._give_up(peer)
-                    return
-                except _GONE as exc:
-                    attempts += 1
-                    if attempts == TELL_ATTEMPTS:
-                        _log.debug("cannot tell %s what we want: %s", peer.peer_id, exc)
-                        self._give_up(peer)
-                        return
-                    peer.wantlist.reconnected()
-                    await anyio.sleep(0.1 * attempts)
-        finally:
-            peer.is_telling = False
-
-    def _give_up(self, peer: ExchangePeer) -> None:
-        """Let sessions ask others; whatever it may have been told is replaced by the next wantlist that it gets."""
-        if self._peers.get(peer.peer_id) is peer:
-            self._without(peer.peer_id)
-        peer.wantlist = PeerWantlist()
-        peer.retry_at = anyio.current_time() + TELL_AGAIN
-
-    async def _tell_once(self, peer: ExchangePeer) -> None:
-        stream = await peer.wants_out.open()
-        presences = stream.protocol == BITSWAP_120
-        entries, full = peer.wantlist.take(presences=presences)
-        if not entries:
-            return
-        for entry in entries:  # of HAVE, too: a small block may be the answer; of CANCEL: the block may be on its way
-            peer.remember_asked(entry.cid.multihash)
-        message = encode_wants(entries, full=full, protocol=stream.protocol)
-        await peer.wants_out.send(stream, [encode_delimited(message)])
 
     # ---- time ----
 

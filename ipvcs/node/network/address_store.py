@@ -12,8 +12,7 @@ may run in a thread. A row that does not read is dropped with a line in the log:
 
 import logging
 from collections.abc import Iterator, Mapping
-from itertools import islice
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from ipvcs.errors import DecodeError
 from ipvcs.multiformats.multiaddr import Multiaddr
@@ -21,11 +20,9 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.address_book import MAX_PEERS, AddressBook, KnownAddress, KnownPeer, Source
 from ipvcs.objects.protobuf import BYTES, VARINT, ProtobufError, encode_varint, iter_fields
 from ipvcs.storage.datastore import Datastore
+from ipvcs.storage.rows import read_rows, write_rows
 
 _log = logging.getLogger(__name__)
-
-_BATCH: Final = 1000
-"""Rows a transaction: it keeps every other writer of the home waiting, so it is short."""
 
 Changes: TypeAlias = Mapping[PeerId, bytes | None]
 """Rows to write; None: the row is to go."""
@@ -52,14 +49,8 @@ class AddressStore:
         Raises:
             DiskError: full, read-only, not permitted.
         """
-        rows = iter(sorted(changes.items()))
-        while batch := list(islice(rows, _BATCH)):
-            with self._store.write() as txn:
-                for peer_id, row in batch:
-                    if row is None:
-                        txn.delete(peer_id.raw, db=self._store.addresses)
-                    else:
-                        txn.put(peer_id.raw, row, db=self._store.addresses)
+        rows = {peer_id.raw: row for peer_id, row in changes.items()}
+        write_rows(self._store, self._store.addresses, rows)
 
     def load(self, wall: float) -> list[KnownPeer]:
         """Return the peers that are known at `wall`, for `book.restore`; drop the rows that are over or damaged.
@@ -67,21 +58,17 @@ class AddressStore:
         Raises:
             DiskError: not permitted, or the datastore is damaged.
         """
-        found: list[KnownPeer] = []
-        gone: list[bytes] = []
-        with self._store.read() as txn, txn.cursor(db=self._store.addresses) as cursor:
-            for key, value in cursor:
-                known = _read_row(bytes(key), bytes(value), wall)
-                if known is not None and known.addrs and len(found) < MAX_PEERS:
-                    found.append(known)
-                else:
-                    gone.append(bytes(key))
-        keys = iter(gone)
-        while batch := list(islice(keys, _BATCH)):
-            with self._store.write() as txn:
-                for each in batch:
-                    txn.delete(each, db=self._store.addresses)
-        return found
+        count = 0
+
+        def read(key: bytes, value: bytes) -> KnownPeer | None:
+            nonlocal count
+            known = _read_row(key, value, wall)
+            if known is None or not known.addrs or count >= MAX_PEERS:
+                return None
+            count += 1
+            return known
+
+        return read_rows(self._store, self._store.addresses, read)
 
 
 def _read_row(key: bytes, value: bytes, wall: float) -> KnownPeer | None:

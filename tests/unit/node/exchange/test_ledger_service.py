@@ -34,8 +34,8 @@ async def test_ledgers_are_the_same_after_a_restart(home: Home) -> None:
     async with LedgerService.open(home.datastore) as service:
         service.ledgers.sent(PEER, 7, 1000.0)
     async with LedgerService.open(home.datastore) as service:
+        assert service.ledgers.get(PEER) == Ledger(7, 0, 1, 1000.0)
         service.ledgers.received(PEER, 2, 2000.0)
-        assert service.ledgers.get(PEER).last_seen <= anyio.current_time()
     async with LedgerService.open(home.datastore) as service:
         assert service.ledgers.get(PEER) == Ledger(7, 2, 2, 2000.0)
 

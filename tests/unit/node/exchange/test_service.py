@@ -4,8 +4,6 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from ipvcs.multiformats import codecs
-from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.node.exchange.interface import BlockUnavailableError
 from ipvcs.node.exchange.ledger import Ledger
@@ -13,9 +11,7 @@ from ipvcs.node.exchange.messages import PROTOCOLS, WantEntry, encode_answers, e
 from ipvcs.node.exchange.service import REFUSED_FOR
 from ipvcs.node.network.delimited import encode_delimited
 from ipvcs.node.network.interface import PeerInfo, Stream
-from ipvcs.objects import dag_pb
-from ipvcs.objects.block import Block
-from tests.fakes.exchange_swarm import CountingStore, exchanging
+from tests.fakes.exchange_swarm import CorruptingStore, exchanging, leaves, parent
 from tests.fakes.memory_network import MemoryNetwork, key_of
 
 pytestmark = pytest.mark.anyio
@@ -24,15 +20,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
-def leaves(count: int, size: int = 1000, seed: str = "") -> list[Block]:
-    return [Block.of((f"{seed}{number}-" * (size // 4 + 1)).encode()[:size]) for number in range(count)]
-
-
-def parent(*blocks: Block) -> Block:
-    links = tuple(dag_pb.PBLink(block.cid, b"", len(block.data)) for block in blocks)
-    return Block.of(dag_pb.encode(dag_pb.PBNode(links, None)), codecs.DAG_PB)
 
 
 async def test_a_dag_comes_whole_from_the_peer_that_has_it() -> None:
@@ -156,21 +143,13 @@ async def test_a_peer_behind_a_partition_is_replaced_and_used_again_when_it_heal
         assert all(alice.store.has(block.cid) for block in below)
 
 
-class Corrupting(CountingStore):
-    """A store that gives other bytes than were put."""
-
-    def try_get(self, cid: Cid, *, check: bool = True) -> bytes | None:
-        data = super().try_get(cid, check=check)
-        return None if data is None else data[:-1] + b"?"
-
-
 async def test_a_peer_that_sends_other_bytes_is_cut_off_and_not_asked_again() -> None:
     async with exchanging("alice", "mallory", "bob") as (alice, mallory, bob):
         below = leaves(20)
         root = parent(*below)
         for holder in (mallory, bob):
             holder.has([root, *below])
-        corrupting = Corrupting()
+        corrupting = CorruptingStore()
         corrupting.put_many([root, *below])
         mallory.local.store = corrupting
         await alice.connect(mallory)

@@ -14,7 +14,6 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange import ledger_store
 from ipvcs.node.exchange.ledger import Ledger, Ledgers
 from ipvcs.node.exchange.ledger_store import LedgerStore, collect
-from ipvcs.storage import rows
 from ipvcs.storage.datastore import Datastore, open_datastore
 
 _MEMORY = Path("/dev/shm")
@@ -118,7 +117,7 @@ def test_garbage_raises_nothing_but_our_error(data: bytes) -> None:
 def test_more_rows_than_one_transaction_takes_are_written_and_read(
     datastore: Datastore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "BATCH", 3)
+    monkeypatch.setattr("ipvcs.storage.rows.BATCH", 3)
     ledgers = Ledgers()
     peers = [PeerId.from_public_key(bytes([number])) for number in range(10)]
     for now, peer_id in enumerate(peers):

@@ -16,7 +16,6 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network import address_store
 from ipvcs.node.network.address_book import AddressBook, KnownAddress, KnownPeer, Source
 from ipvcs.node.network.address_store import AddressStore, collect
-from ipvcs.storage import rows
 from ipvcs.storage.datastore import Datastore, open_datastore
 from tests.strategies import multiaddrs, peer_ids
 
@@ -168,7 +167,7 @@ def test_the_rows_above_differ_from_a_good_one_in_what_they_say() -> None:
 def test_more_rows_than_one_transaction_takes_are_written_and_read(
     datastore: Datastore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "BATCH", 3)
+    monkeypatch.setattr("ipvcs.storage.rows.BATCH", 3)
     book = AddressBook()
     peers = {PeerId.from_public_key(bytes([number])) for number in range(10)}
     for peer_id in peers:

@@ -187,6 +187,20 @@ def fetch_by_helia(parent: Path, source: Path, *, base: float) -> Fetch:
         return Fetch(time.perf_counter() - started, (node.cpu - cpu, float("nan")), (node.memory, float("nan")))
 
 
+def fetch_from_helia(parent: Path, size: int, *, base: float) -> Fetch:
+    """Let Helia hold a file of `size` bytes in memory, and a fresh ipvcs node fetch and pin it."""
+    with ExitStack() as stack:
+        node = Node(stack.enter_context(fresh(parent, "fetcher")), sync=False)
+        stack.callback(node.close)
+        helia = stack.enter_context(HeliaPeer(stack.enter_context(fresh(parent, "helia")), "--kad", "none"))
+        cid = str(helia.call("addBytes", size=size, genSeed="bench", chunk=256 * 1024, timeout=600)["cid"])
+        helia.dial(node.addr)
+        time.sleep(0.5)
+        cpu = node.cpu
+        wall = pin_with(node, cid, base)
+        return Fetch(wall, (float("nan"), node.cpu - cpu), (float("nan"), node.memory))
+
+
 def start_up(parent: Path) -> float:
     """Return the wall seconds of `ipvcs pin add` of what is pinned already, a daemon up."""
     with fresh(parent, "base") as home:
@@ -258,6 +272,7 @@ def compare_sizes(parent: Path, where: str, runs: int, mebibytes: int, base: flo
             }
             if not sync and mebibytes <= 400:
                 subjects["ipvcs → Helia"] = lambda: fetch_by_helia(parent, large, base=base)
+                subjects["Helia → ipvcs"] = lambda: fetch_from_helia(parent, size, base=base)
             _compare(f"Fetch of {mebibytes} MiB on {where}, sync {'on' if sync else 'off'}", size, runs, subjects)
 
 

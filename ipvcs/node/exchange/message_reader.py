@@ -10,54 +10,17 @@ from typing import Final
 
 import anyio
 
-from ipvcs.errors import LimitError
 from ipvcs.multiformats import varint
 from ipvcs.node.exchange.messages import MAX_MESSAGE
 from ipvcs.node.network.delimited import DelimitedError, MessageTooLargeError
 from ipvcs.node.network.interface import Stream
+from ipvcs.node.network.message_budget import MessageBudget as MessageBudget  # for who reads messages
 
 MAX_UNASKED: Final = 256 * 1024
 """Bytes of a message from a peer that was asked for nothing: a wantlist of 10,000 CIDs."""
 PATIENCE: Final = 30.0
 SLOWEST: Final = 16 * 1024
 """A message may take `PATIENCE` seconds and one more for each `SLOWEST` bytes that it has."""
-
-
-class MessageBudget:
-    """Bytes of unfinished messages that may be held, of all peers. When they are used up, the message that was begun
-    first is given up for the next: so who dawdles on many streams stops himself, and not who is being fetched from.
-    """
-
-    def __init__(self, limit: int = 96 * 1024 * 1024) -> None:
-        self.limit = limit
-        self.used = 0
-        self._unfinished: dict[anyio.CancelScope, int] = {}
-        """What is held of each, oldest first; cancelling gives it up."""
-
-    @contextmanager
-    def message(self) -> Iterator[Callable[[int], None]]:
-        """Hold the pieces of one message within the block, each announced by a call of what it yields.
-
-        Raises:
-            LimitError: it was given up.
-        """
-        with anyio.CancelScope() as scope:
-            self._unfinished[scope] = 0
-            try:
-                yield lambda size: self._reserve(scope, size)
-            finally:
-                self.used -= self._unfinished.pop(scope, 0)
-        if scope.cancelled_caught:
-            raise LimitError(f"unfinished messages of all peers take more than {self.limit} bytes")
-
-    def _reserve(self, scope: anyio.CancelScope, size: int) -> None:
-        while self.used + size > self.limit and self._unfinished:
-            oldest = next(iter(self._unfinished))
-            self.used -= self._unfinished.pop(oldest)
-            oldest.cancel()
-        if scope in self._unfinished:
-            self._unfinished[scope] += size
-            self.used += size
 
 
 class MessageReader:

@@ -43,6 +43,10 @@ SEARCH_DELAY: Final = 1.0
 SEARCH_INTERVAL: Final = 10.0
 MAX_SEARCH_INTERVAL: Final = 60.0
 """Seconds between searches while there is no source, doubled each time."""
+LIST_INTERVAL: Final = 1.0
+"""Seconds between looks for room on peers' lists for what nobody has."""
+_MAX_DENIED: Final = MAX_WANTS // 2
+"""Wants up to which those that a peer denied stay on its list; the others need the rest."""
 _STEAL_GAIN: Final = 0.25
 """Seconds that taking over a want must save, or it is not worth the risk of a duplicate."""
 
@@ -82,6 +86,7 @@ class Session:
         self._mean_size = 256.0 * 1024
         self._next_search = now + SEARCH_DELAY
         self._search_interval = SEARCH_INTERVAL
+        self._next_listing = now
         self._searched: set[Cid] = set()
         self.blocks = 0
         self.bytes = 0
@@ -181,7 +186,7 @@ class Session:
             peer.heard = now
             peer.outstanding.pop(cid, None)
             want.denied.add(peer_id)  # the want stays on its list, if there is room: it answers if it gets the block
-            if len(wantlist := self._wantlist_of(peer_id)) > MAX_WANTS // 2:
+            if len(wantlist := self._wantlist_of(peer_id)) > _MAX_DENIED:
                 want.asked.discard(peer_id)
                 wantlist.drop(self._number, cid)
             self._requeue(cid, want)
@@ -217,6 +222,9 @@ class Session:
             self._probe(sources, now)
         elif self._wants:
             self._rebalance(sources, now)
+        if self._parked and now >= self._next_listing:
+            self._next_listing = now + LIST_INTERVAL
+            self._list_parked(now)
 
     def next_search(self, now: float) -> Cid | None:
         """Return a CID to search providers of, None when that is not called for now.
@@ -323,6 +331,15 @@ class Session:
                 if peer_id not in want.asked and self._may_have(peer, want):
                     self._ask(cid, peer, WantType.BLOCK if not want.asked else WantType.HAVE, now)
         self._queue.extendleft(reversed(probed))
+
+    def _list_parked(self, now: float) -> None:
+        """Put what everybody denied on lists where there was no room for it: who gets the block later answers then."""
+        for peer_id, peer in self._peers.items():
+            room = 0 if peer.is_stalled else _MAX_DENIED - len(self._wantlist_of(peer_id))
+            if room > 0:
+                missed = (cid for cid in self._parked if peer_id not in self._wants[cid].asked)
+                for cid in islice(missed, room):
+                    self._ask(cid, peer, WantType.BLOCK if not self._wants[cid].asked else WantType.HAVE, now)
 
     def _notice_silence(self, now: float) -> None:
         for peer in self._peers.values():

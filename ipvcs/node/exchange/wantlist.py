@@ -43,6 +43,8 @@ class PeerWantlist:
         self._told: dict[Cid, WantType] = {}
         self._changed: dict[Cid, None] = {}
         self._answered: dict[Cid, None] = {}
+        self._cancelled: tuple[Cid, ...] = ()
+        """The last CANCEL that was taken; it may be lost with its stream."""
         self._fresh = True
         self._next_priority = _TOP_PRIORITY
 
@@ -115,8 +117,8 @@ class PeerWantlist:
 
     def reconnected(self) -> None:
         """The peer knows nothing any more: everything is to be told anew."""
-        # A message with wants is `full` and replaces what it knew; without any, what it may know is to be cancelled.
-        self._changed = dict.fromkeys(self._wanted or self._told)
+        # The next message is `full` and replaces what it knew; without wants, a CANCEL is what makes it a message.
+        self._changed = dict.fromkeys(self._wanted or self._told or self._changed or self._cancelled)
         self._told.clear()
         self._answered.clear()
         self._fresh = True
@@ -137,6 +139,7 @@ class PeerWantlist:
             want = self._wanted.get(cid)
             if want is None:
                 self._told.pop(cid, None)
+                self._cancelled = (cid,)
                 entry = WantEntry(cid, cancel=True)
             elif want.again:
                 want.again = False

@@ -186,3 +186,35 @@ def test_what_the_peer_knows_at_the_end_is_what_is_wanted(steps: list[tuple[obje
     while wantlist.has_changes:
         deliver()
     assert peer == {cid: kind for cid, (kind, _holders) in wanted.items()}
+
+
+def test_a_cancel_that_was_lost_with_its_stream_is_told_again() -> None:
+    wantlist = PeerWantlist()
+    wantlist.ask(1, A, WantType.BLOCK)
+    wantlist.take()
+    wantlist.drop(1, A)
+    assert taken(wantlist) == [(A, "cancel")]
+    wantlist.reconnected()  # it did not arrive
+    assert wantlist.take() == ([WantEntry(A, cancel=True)], True), "and it is `full`: it replaces all that was known"
+    assert not wantlist.has_changes
+
+
+def test_a_cancel_is_not_forgotten_when_the_stream_for_it_fails_twice() -> None:
+    wantlist = PeerWantlist()
+    wantlist.ask(1, A, WantType.BLOCK)
+    wantlist.take()
+    wantlist.drop(1, A)
+    wantlist.reconnected()
+    wantlist.reconnected()
+    assert wantlist.take() == ([WantEntry(A, cancel=True)], True)
+
+
+def test_after_a_reconnection_what_is_wanted_now_replaces_what_was_cancelled() -> None:
+    wantlist = PeerWantlist()
+    wantlist.ask(1, A, WantType.BLOCK)
+    wantlist.take()
+    wantlist.drop(1, A)
+    wantlist.ask(1, B, WantType.BLOCK)
+    wantlist.reconnected()
+    entries, full = wantlist.take()
+    assert ([entry.cid for entry in entries], full) == ([B], True)

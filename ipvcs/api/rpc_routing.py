@@ -27,11 +27,13 @@ from ipvcs.node.routing.value_store import MAX_VALUE
 
 _DEFAULT_PROVIDERS: Final = 20  # Kubo's
 _MAX_PROVIDERS: Final = 10_000
-"""As many as a search has at most."""
+"""As many as a search of all routers remembers; the two DHTs find 2,000 together."""
 _MAX_CIDS: Final = 64
 """Arguments of `provide`."""
 _PROVIDE_DEADLINE: Final = 3600.0
 """Seconds for all of them. Each is told as it is done, so a client sees that it goes on."""
+_VALUE_DEADLINE: Final = 90.0
+"""Seconds for `get` and `put`: a lookup may take 60, and telling the nearest 10 more. A client waits for 120."""
 NAMESPACES: Final[Mapping[str, bytes]] = {"ipns": b"/ipns/", "pk": b"/pk/"}
 """Kinds of keys that people can name: a text form, and what stands before the peer id's bytes in the key itself."""
 
@@ -154,6 +156,6 @@ COMMANDS: Final = (
     Command("routing/findpeer", find_peer, ("peerID",)),
     Command("routing/findprovs", find_providers, ("key",)),
     Command("routing/provide", provide, ("key",), _MAX_CIDS, deadline=_PROVIDE_DEADLINE),
-    Command("routing/get", get, ("key",)),
-    Command("routing/put", put, ("key",)),
+    Command("routing/get", get, ("key",), deadline=_VALUE_DEADLINE),
+    Command("routing/put", put, ("key",), deadline=_VALUE_DEADLINE),
 )

@@ -14,7 +14,7 @@ from ipvcs.multiformats import varint
 from ipvcs.node.exchange.messages import MAX_MESSAGE
 from ipvcs.node.network.delimited import DelimitedError, MessageTooLargeError
 from ipvcs.node.network.interface import Stream
-from ipvcs.node.network.message_budget import MessageBudget as MessageBudget  # for who reads messages
+from ipvcs.node.network.message_budget import MessageBudget
 
 MAX_UNASKED: Final = 256 * 1024
 """Bytes of a message from a peer that was asked for nothing: a wantlist of 10,000 CIDs."""

@@ -30,7 +30,7 @@ from ipvcs.node.exchange.engine import Engine
 from ipvcs.node.exchange.fetch_session import BlockSession, Providers
 from ipvcs.node.exchange.ledger import Ledger, Ledgers
 from ipvcs.node.exchange.local_blocks import LocalBlocks
-from ipvcs.node.exchange.message_reader import MessageBudget, MessageReader
+from ipvcs.node.exchange.message_reader import MessageReader
 from ipvcs.node.exchange.messages import (
     PROTOCOLS,
     Message,
@@ -42,6 +42,7 @@ from ipvcs.node.exchange.telling import Telling
 from ipvcs.node.exchange.verifier import Delivery, Verifier
 from ipvcs.node.exchange.wantlist import PeerWantlist
 from ipvcs.node.network.interface import Connection, Host, Stream
+from ipvcs.node.network.message_budget import MessageBudget
 from ipvcs.storage.interface import BlockWriting
 
 MAX_INBOUND: Final = 16

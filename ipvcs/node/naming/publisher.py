@@ -27,7 +27,7 @@ from ipvcs.node.naming.record import IpnsRecord
 from ipvcs.node.naming.record_search import RecordSearch
 from ipvcs.node.naming.succession import NameChangedError, State, check_times, merge, renew, state_of, succeed
 from ipvcs.node.naming.validator import routing_key
-from ipvcs.node.routing.interface import InvalidValueError, ValueRouting
+from ipvcs.node.routing.interface import InvalidValueError, ValueNotTakenError, ValueRouting
 
 _log = logging.getLogger(__name__)
 
@@ -150,17 +150,20 @@ class Publisher:
 
             own = await self._change_own(name, change)
             try:
-                accepted = await self._announce_first(name, own, timeout, allow_offline)
-            except InvalidValueError:
-                # Somebody else has the key and was ahead of us; unless the caller must know, we go on from there.
-                await self._look(name, min(FIRST_LOOK, timeout))
-                if (rival := _rival(self._table.try_get(name))) is None:
-                    raise  # it is not that
-                if sequence is not None or expect is not None:
+                accepted = await self._announce_first(name, own, timeout)
+            except (InvalidValueError, NotAnnouncedError) as exc:
+                # Maybe somebody else has the key and was ahead of us; unless the caller must know, we go on from there.
+                rival = await self._find_rival(name, min(FIRST_LOOK, timeout)) if _is_refusal(exc) else None
+                if rival is not None and (sequence is not None or expect is not None):
                     await self._withdraw(name, own, before, rival)
                     raise NameChangedError(name, _state(own.record), _state(rival)) from None
-                own = await self._change_own(name, change)
-                accepted = await self._announce_first(name, own, timeout, allow_offline)
+                if rival is not None:
+                    own = await self._change_own(name, change)
+                    accepted = await self._announce_first(name, own, timeout, allow_offline)
+                elif allow_offline and isinstance(exc, NotAnnouncedError):
+                    accepted = 0
+                else:
+                    raise
         return Published(name, path, own.record, accepted)
 
     async def republish(self, name: PeerId, key: PrivateKey | None, *, timeout: float = TIMEOUT) -> int:
@@ -190,8 +193,11 @@ class Publisher:
                 raise NotAnnouncedError(name, "its record has expired, and its key can't be read")
             try:
                 return await self._announce(name, own, timeout)
-            except InvalidValueError as exc:
-                await self._look(name, min(FIRST_LOOK, timeout))
+            except (InvalidValueError, NotAnnouncedError) as exc:
+                if _is_refusal(exc):
+                    await self._look(name, min(FIRST_LOOK, timeout))
+                if isinstance(exc, NotAnnouncedError):
+                    raise
                 raise NotAnnouncedError(name, str(exc)) from exc
 
     def _lock(self, name: PeerId) -> anyio.Lock:
@@ -228,7 +234,7 @@ class Publisher:
             row = await to_thread.run_sync(self._store.change_own, name, change_row)
             self._table.withdraw(name, row.own, rival, self._wall())
 
-    async def _announce_first(self, name: PeerId, own: OwnName, timeout: float, allow_offline: bool) -> int:
+    async def _announce_first(self, name: PeerId, own: OwnName, timeout: float, allow_offline: bool = False) -> int:
         """Send a record that was just made, and tell whether it was taken: as `_announce`."""
         announced, accepted = False, 0
         try:
@@ -266,11 +272,21 @@ class Publisher:
         except IpvcsError as exc:
             _log.warning("cannot note that %s was published: %s", name.to_base36(), exc)
 
+    async def _find_rival(self, name: PeerId, timeout: float) -> IpnsRecord | None:
+        """Return the record of somebody else that is not behind ours; None when the network has none."""
+        await self._look(name, timeout)
+        return _rival(self._table.try_get(name))
+
     async def _look(self, name: PeerId, timeout: float) -> None:
         """Take note of what the network has of `name`; that it has nothing, or can't be asked, is no error."""
         async with self._search.search(name, quorum=0, deadline=anyio.current_time() + timeout) as found:
             async for _record, _verdict in found:
                 pass
+
+
+def _is_refusal(error: IpvcsError) -> bool:
+    """Tell whether peers that were asked did not take a record: they may have a better one, which they do not say."""
+    return isinstance(error, InvalidValueError) or isinstance(error.__cause__, ValueNotTakenError)
 
 
 def _rival(known: KnownName | None) -> IpnsRecord | None:

@@ -9,6 +9,7 @@ from anyio.abc import ByteReceiveStream, ByteSendStream
 from ipvcs.errors import LimitError, RemoteProtocolError
 from ipvcs.multiformats import varint
 from ipvcs.node.network.interface import Buffer
+from ipvcs.node.network.message_budget import MessageBudget
 
 
 class DelimitedError(RemoteProtocolError):
@@ -27,9 +28,21 @@ class MessageTooLargeError(LimitError):
 class DelimitedReader:
     """Reads messages of at most `max_message` bytes each. Never more than one of these and one chunk is held."""
 
-    def __init__(self, stream: ByteReceiveStream, max_message: int) -> None:
+    def __init__(
+        self, stream: ByteReceiveStream, max_message: int, *, budget: MessageBudget | None = None, free: int = 0
+    ) -> None:
+        """Read from `stream`.
+
+        Args:
+            stream: whose messages.
+            max_message: bytes of one.
+            budget: what a message of more than `free` bytes is taken from, whole, before any of it is waited for.
+            free: bytes of a message that takes nothing from the budget.
+        """
         self._stream = stream
         self._max_message = max_message
+        self._budget = budget
+        self._free = free
         self._buffer = bytearray()
 
     async def receive(self) -> bytes:
@@ -39,13 +52,18 @@ class DelimitedReader:
             EndOfStream: the peer is done, behind a whole message.
             DelimitedError: the peer is done inside a message, or the size is not minimal or has more than nine bytes.
             MessageTooLargeError: the size is beyond the bound; nothing of the message was waited for.
+            LimitError: the budget was needed for messages that were begun later.
         """
         while (header := self._read_size()) is None:
             await self._fill()
         size, start = header
         end = start + size
-        while len(self._buffer) < end:
-            await self._fill()
+        if self._budget is None or size <= self._free:
+            await self._fill_to(end)
+        else:
+            with self._budget.message() as hold:
+                hold(size)
+                await self._fill_to(end)
         message = bytes(memoryview(self._buffer)[start:end])
         del self._buffer[:end]
         return message
@@ -65,6 +83,10 @@ class DelimitedReader:
         if size > self._max_message:
             raise MessageTooLargeError(size, self._max_message)
         return size, start
+
+    async def _fill_to(self, end: int) -> None:
+        while len(self._buffer) < end:
+            await self._fill()
 
     async def _fill(self) -> None:
         try:

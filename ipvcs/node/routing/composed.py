@@ -27,6 +27,7 @@ from ipvcs.node.routing.interface import (
     PeerNotFoundError,
     Routing,
     Validator,
+    ValueNotTakenError,
 )
 from ipvcs.node.routing.provide_many import announce
 
@@ -35,6 +36,17 @@ _T = TypeVar("_T")
 
 MAX_PROVIDERS: Final = 10_000
 """Of one search. Nobody can use more, and each one seen is remembered until the search ends."""
+
+
+TELL_TIMEOUT: Final = 50.0
+"""Seconds for one router to store a value: less than a publisher waits, which then hears of those that could."""
+
+
+class RouterTimeoutError(UnavailableError):
+    """A router did not store a value in time."""
+
+    def __init__(self) -> None:
+        super().__init__(f"not stored within {TELL_TIMEOUT:g} seconds", hint="try again later")
 
 
 class RoutersFailedError(UnavailableError):
@@ -81,7 +93,7 @@ class ComposedRouting:
         for name in self._routers:
             if name in found:
                 return found[name]
-        raise self._combine(errors, PeerNotFoundError)
+        raise self._combine(errors, [PeerNotFoundError])
 
     async def provide(self, cid: Cid) -> int:
         """Announce `cid` by every router; return how many peers were told by all of them together.
@@ -109,9 +121,18 @@ class ComposedRouting:
 
         Raises:
             InvalidValueError: no router stored it, and one says that it is not valid, or knows a better one.
+            ValueNotTakenError: no router stored it, and the peers of one did not take it.
             NoRoutingPeersError, RoutersFailedError: no router could.
         """
-        return sum(await self._tell_all(lambda router: router.set_value(key, value), InvalidValueError))
+
+        async def store(router: Routing) -> int:
+            try:
+                with anyio.fail_after(TELL_TIMEOUT):
+                    return await router.set_value(key, value)
+            except TimeoutError:
+                raise RouterTimeoutError from None
+
+        return sum(await self._tell_all(store, (InvalidValueError, ValueNotTakenError)))
 
     def find_providers(self, cid: Cid) -> AbstractAsyncContextManager[AsyncIterator[PeerInfo]]:
         """Stream what all routers find, each peer once; one that fails is passed over."""
@@ -136,10 +157,10 @@ class ComposedRouting:
                 yield value
 
     async def _tell_all(
-        self, tell: Callable[[Routing], Awaitable[int]], first: type[IpvcsError] | None = None
+        self, tell: Callable[[Routing], Awaitable[int]], telling: Sequence[type[IpvcsError]] = ()
     ) -> list[int]:
-        """Return what `tell` says of each router that did not fail, at least one. An error of type `first` is raised
-        rather than others.
+        """Return what `tell` says of each router that did not fail, at least one. Errors of the types
+        `telling` are raised rather than others.
         """
         told: list[int] = []
         errors: dict[str, IpvcsError] = {}
@@ -154,7 +175,7 @@ class ComposedRouting:
             for name, router in self._routers.items():
                 tasks.start_soon(tell_one, name, router)
         if not told:
-            raise self._combine(errors, first)
+            raise self._combine(errors, telling)
         for name, error in errors.items():
             if not isinstance(error, NoRoutingPeersError):
                 _log.info("router '%s' could not tell others, but another one could: %s", name, error)
@@ -195,18 +216,19 @@ class ComposedRouting:
             async for answer in answers:
                 yield answer
         if tells and len(errors) == len(self._routers):
-            raise self._combine(errors, None)
+            raise self._combine(errors)
 
-    def _combine(self, errors: Mapping[str, IpvcsError], first: type[IpvcsError] | None) -> IpvcsError:
-        """Return the one error that tells best why all failed: one of type `first`, if there is one."""
+    def _combine(self, errors: Mapping[str, IpvcsError], telling: Sequence[type[IpvcsError]] = ()) -> IpvcsError:
+        """Return the one error that tells best why all failed: one of the first type in `telling` that there is."""
         in_order = {name: errors[name] for name in self._routers if name in errors}
-        for error in in_order.values():
-            if first is not None and isinstance(error, first):
-                return error
-        telling = {name: error for name, error in in_order.items() if not isinstance(error, NoRoutingPeersError)}
-        if not telling:
+        for kind in telling:
+            for error in in_order.values():
+                if isinstance(error, kind):
+                    return error
+        others = {name: error for name, error in in_order.items() if not isinstance(error, NoRoutingPeersError)}
+        if not others:
             return NoRoutingPeersError()
-        return next(iter(telling.values())) if len(telling) == 1 else RoutersFailedError(telling)
+        return next(iter(others.values())) if len(others) == 1 else RoutersFailedError(others)
 
 
 async def _each_peer_once(peers: AsyncIterator[PeerInfo]) -> AsyncGenerator[PeerInfo]:

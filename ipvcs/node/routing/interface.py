@@ -48,6 +48,14 @@ class InvalidValueError(RemoteProtocolError):
     """A value is not valid under its key, by the rules of the key's namespace."""
 
 
+class ValueNotTakenError(UnavailableError):
+    """No peer took a value: they are gone, or have a better one."""
+
+    def __init__(self, key: bytes, asked: int) -> None:
+        super().__init__(f"none of {asked} peers took the value under key {key!r}", hint="try again later")
+        self.key = key
+
+
 class PeerRouting(Protocol):
     """Where peers are."""
 
@@ -82,7 +90,8 @@ class ValueRouting(Protocol):
 
         Raises:
             InvalidValueError: it is not valid, or a better one is known: nothing was sent.
-            NoRoutingPeersError, UnavailableError: nobody to send it to; nobody took it.
+            NoRoutingPeersError: nobody to send it to. ValueNotTakenError: nobody took it. UnavailableError: it could
+                not be tried.
         """
 
     def search_value(self, key: bytes, *, quorum: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

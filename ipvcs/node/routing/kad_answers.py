@@ -5,7 +5,7 @@
 | PING | said back |
 | FIND_NODE | the k nearest we know; and the very peer asked for, if we know it: a client, too, or ourselves |
 | GET_VALUE | the record, unless it is no longer valid; and the k nearest |
-| PUT_VALUE | the record is kept if it is valid and no worse than the one we have; said back |
+| PUT_VALUE | the record is kept and said back if it is valid and no worse than the one we have; else refused |
 | GET_PROVIDERS | who has announced it to us, and the k nearest |
 | ADD_PROVIDER | the sender is noted, and nobody else it names; nothing is said |
 
@@ -25,7 +25,6 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId, PeerIdError
 from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.network.peer_facts import useful_addrs
-from ipvcs.node.routing.interface import InvalidValueError, Validator
 from ipvcs.node.routing.kad_message import MAX_ADDRS, MAX_PEERS, KadMessage, MessageType, Record
 from ipvcs.node.routing.keyspace import point_of
 from ipvcs.node.routing.routing_table import K, RoutingTable
@@ -49,12 +48,12 @@ class ValueStore(Protocol):
     """Values under keys. `now` is in seconds since 1970."""
 
     def try_get(self, key: bytes, now: float) -> bytes | None:
-        """Return the value kept under `key`; None when there is none, or it is too old to be kept."""
+        """Return the value kept under `key`; None when there is none that is valid and not too old."""
 
     def put(self, key: bytes, value: bytes, now: float, *, source: PeerId | None = None, own: bool = False) -> None:
-        """Keep `value`, which is valid and no worse than what was there, as put by the peer `source`, or as our own.
+        """Keep `value`, as put by the peer `source`, or as our own.
 
-        Raises LimitError: there is no room. InvalidValueError: if the store sees that otherwise.
+        Raises InvalidValueError: it is not valid, or worse than what is there. LimitError: there is no room.
         """
 
 
@@ -75,7 +74,6 @@ class Knowledge:
     table: RoutingTable
     values: ValueStore
     providers: ProviderStore
-    validator: Validator
     own_addrs: Callable[[], Sequence[Multiaddr]]
     """Where we can be reached."""
     find_known: Callable[[PeerId], PeerInfo | None]
@@ -100,7 +98,7 @@ class Answerer:
             now: seconds since 1970.
 
         Raises:
-            RefusedRequestError, InvalidValueError: nothing is answered or kept.
+            RefusedRequestError, InvalidValueError, LimitError: nothing is answered or kept.
         """
         if request.type is MessageType.PING:
             return KadMessage(MessageType.PING)
@@ -132,7 +130,7 @@ class Answerer:
         return KadMessage(request.type, request.key, closer_peers=closest)
 
     def _get_value(self, request: KadMessage, sender: PeerInfo, now: float) -> KadMessage:
-        value = self._valid_value(request.key, now)
+        value = self._know.values.try_get(request.key, now)
         record = None if value is None else Record(request.key, value)
         return KadMessage(request.type, request.key, record, self._closest(request.key, sender))
 
@@ -140,10 +138,7 @@ class Answerer:
         record = request.record
         if record is None or record.key != request.key:
             raise RefusedRequestError("PUT_VALUE without a record of its key")
-        self._know.validator.validate(request.key, record.value, now)
-        old = self._valid_value(request.key, now)
-        if old is None or old == record.value or self._know.validator.select(request.key, [old, record.value]) == 1:
-            self._know.values.put(request.key, record.value, now, source=sender.peer_id)
+        self._know.values.put(request.key, record.value, now, source=sender.peer_id)
         return request
 
     def _get_providers(self, request: KadMessage, sender: PeerInfo, now: float) -> KadMessage:
@@ -161,16 +156,6 @@ class Answerer:
         for peer in request.provider_peers:
             if peer.peer_id == sender.peer_id and (addrs := self._means(peer.addrs, sender)):
                 self._know.providers.add(request.key, PeerInfo(peer.peer_id, addrs), now)
-
-    def _valid_value(self, key: bytes, now: float) -> bytes | None:
-        value = self._know.values.try_get(key, now)
-        if value is None:
-            return None
-        try:
-            self._know.validator.validate(key, value, now)
-        except InvalidValueError:
-            return None
-        return value
 
     def _closest(self, key: bytes, sender: PeerInfo) -> tuple[PeerInfo, ...]:
         # Some may have no address to tell: then the next ones are told instead.

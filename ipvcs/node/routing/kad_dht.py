@@ -25,10 +25,11 @@ from anyio import (
     create_memory_object_stream,
     create_task_group,
     current_time,
+    move_on_after,
 )
 from anyio.streams.memory import MemoryObjectSendStream
 
-from ipvcs.errors import LocalProtocolError, UnavailableError
+from ipvcs.errors import IpvcsError, LocalProtocolError
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
@@ -41,17 +42,18 @@ from ipvcs.node.routing.interface import (
     PeerNotFoundError,
     Routing,
     Validator,
+    ValueNotTakenError,
 )
 from ipvcs.node.routing.kad_answers import Answerer, Knowledge, ProviderStore, ValueStore
 from ipvcs.node.routing.kad_members import Members
-from ipvcs.node.routing.kad_message import MAX_ADDRS, KadMessage, MessageType, Record
+from ipvcs.node.routing.kad_message import KadMessage, MessageType, Record
 from ipvcs.node.routing.kad_profile import KadProfile
+from ipvcs.node.routing.kad_providing import Announcer, for_each
 from ipvcs.node.routing.kad_query import Queries
-from ipvcs.node.routing.kad_rpc import Answer
+from ipvcs.node.routing.kad_rpc import TIMEOUT, Answer
 from ipvcs.node.routing.kad_server import KadServer
 from ipvcs.node.routing.keyspace import point_of, point_of_peer
 from ipvcs.node.routing.lookup import BETA
-from ipvcs.node.routing.neighbourhood import Neighbourhood
 from ipvcs.node.routing.routing_table import K, RoutingTable
 from ipvcs.node.routing.value_search import ValueSearch
 
@@ -60,30 +62,10 @@ T = TypeVar("T")
 
 MAX_PROVIDERS: Final = 1000
 """Found by one search, which then ends: nobody fetches from more, and liars name as many as one lets them."""
-_SHARE: Final = 64
-"""Blocks announced after one lookup at most: what it found grows old."""
 _VALUES_BUFFERED: Final = 300
 """Over a lookup's queries, and each brings one better value at most: a search never waits for its reader."""
 
 _log = logging.getLogger(__name__)
-
-
-class NoAddressError(UnavailableError):
-    """We would announce ourselves, but nobody could come."""
-
-    def __init__(self, protocol: str) -> None:
-        super().__init__(
-            f"cannot announce this node on '{protocol}': it has no address there",
-            hint="a public network needs a public address; see `ipvcs id` for those this node has",
-        )
-
-
-class ValueNotTakenError(UnavailableError):
-    """No peer took a value."""
-
-    def __init__(self, key: bytes, asked: int) -> None:
-        super().__init__(f"none of {asked} peers took the value under key {key!r}", hint="try again later")
-        self.key = key
 
 
 class KadDht(AsyncContextManagerMixin, Routing):
@@ -127,12 +109,12 @@ class KadDht(AsyncContextManagerMixin, Routing):
         self._members = Members(host, profile, known, random_bytes)
         self._queries: Queries = self._members.queries
         self._awaited: dict[PeerId, list[Event]] = {}
+        self._announcer = Announcer(host, profile, self._members, providers, wall_clock)
         knowledge = Knowledge(
             table=self._members.table,
             values=values,
             providers=providers,
-            validator=validator,
-            own_addrs=self._own_addrs,
+            own_addrs=self._announcer.own_addrs,
             find_known=self._members.find_known,
             accepts_addr=profile.accepts_addr,
         )
@@ -196,15 +178,21 @@ class KadDht(AsyncContextManagerMixin, Routing):
     async def find_peer(self, peer_id: PeerId) -> PeerInfo:
         """Return where `peer_id` may be reached; see `PeerRouting`.
 
-        Where others say it is, it is dialled: as a rule the address returned is one that worked. If none did, what was
-        said is returned all the same: it may be that only we can't go there now.
+        Where it was when we met it and where others say it is, it is dialled: as a rule the address returned is one
+        that worked. If none did, all are returned, the newest first: it may be that only we can't go there now.
         """
         if peer_id == self._host.peer_id:
             return PeerInfo(peer_id, tuple(self._host.addresses()))
-        if (known := self._members.reachable(peer_id)) is not None:
-            return known
-        await self._require_peers()
-        lookup = self._members.start_lookup(point_of_peer(peer_id), width=BETA)
+        if (there := self._members.connected(peer_id)) is not None:
+            return there
+        known = self._members.known(peer_id)
+        if not await self._members.wait_for_peers():
+            await self._go_to(known)
+            if (there := self._members.connected(peer_id)) is not None:
+                return there
+            raise NoRoutingPeersError  # another router may know better than what we knew once
+        also = [known] if known.addrs else []
+        lookup = self._members.start_lookup(point_of_peer(peer_id), width=BETA, also=also)
         met = Event()
         self._awaited.setdefault(peer_id, []).append(met)
         try:
@@ -221,73 +209,24 @@ class KadDht(AsyncContextManagerMixin, Routing):
             self._awaited[peer_id].remove(met)
             if not self._awaited[peer_id]:
                 del self._awaited[peer_id]
-        if (known := self._members.reachable(peer_id)) is not None:
-            return known
+        if (there := self._members.connected(peer_id)) is not None:
+            return there
         if addrs := lookup.addrs_of(peer_id):
             return PeerInfo(peer_id, addrs)
         raise PeerNotFoundError(peer_id, asked=lookup.queries)
 
+    async def _go_to(self, known: PeerInfo) -> None:
+        """Dial a peer where it was, if we know."""
+        if known.addrs:
+            with suppress(IpvcsError), move_on_after(TIMEOUT):
+                await self._host.connect(known)
+
     async def closest_peers(self, key: bytes) -> list[PeerInfo]:
         """Return the k peers nearest to `key` that answer, nearest first. Raises NoRoutingPeersError."""
-        await self._require_peers()
+        await self._members.require_peers()
         return (await self._members.look_up(key)).closest()
 
     # ---- providers ----
-
-    async def provide(self, cid: Cid) -> int:
-        """Announce that we serve the block of `cid` to the k peers nearest to it; see `ContentRouting`.
-
-        Raises:
-            NoRoutingPeersError: there is nobody to tell; whoever asks us hears it from now on.
-            NoAddressError: nobody could come.
-        """
-        message = self._announcement(cid)
-        peers = await self.closest_peers(cid.multihash)
-        return sum(await _for_each(peers, lambda peer: self._queries.tell(peer, message)))
-
-    async def provide_many(self, cids: Sequence[Cid], on_told: Callable[[Cid], None]) -> None:
-        """Announce `cids`, which are in the order of the keyspace; see `ManyProviding`. A lookup serves all that are
-        near to its key, and each peer is told of its share on one stream.
-        """
-        if not self._own_addrs():
-            raise NoAddressError(self._profile.protocol)  # before a lookup that would be for nothing
-        waiting = list(cids)
-        while waiting:
-            key = waiting[0].multihash
-            await self._require_peers()
-            lookup = await self._members.look_up(key)
-            near = Neighbourhood(point_of(key), lookup.closest(), is_whole=lookup.is_finished)
-            share = near.share_of(waiting[:_SHARE])
-            del waiting[: len(share)]
-            await self._tell_of(share, near, on_told)
-
-    async def _tell_of(self, cids: Sequence[Cid], near: Neighbourhood, on_told: Callable[[Cid], None]) -> None:
-        """Announce `cids` to the peers at hand."""
-        messages: dict[PeerId, list[tuple[Cid, KadMessage]]] = {}
-        infos: dict[PeerId, PeerInfo] = {}
-        for cid in cids:
-            announcement = self._announcement(cid)
-            for peer in near.nearest(point_of(cid.multihash)):
-                infos[peer.peer_id] = peer
-                messages.setdefault(peer.peer_id, []).append((cid, announcement))
-
-        async def tell(peer: PeerInfo) -> bool:
-            share = messages[peer.peer_id]
-            if done := await self._queries.tell(peer, *(message for _cid, message in share)):
-                for cid, _message in share:
-                    on_told(cid)
-            return done
-
-        await _for_each(infos.values(), tell)
-
-    def _announcement(self, cid: Cid) -> KadMessage:
-        """Return what to tell others, and let it be known here. Raises NoAddressError."""
-        key = cid.multihash
-        own = PeerInfo(self._host.peer_id, tuple(self._own_addrs()))
-        self._providers.add(key, own, self._wall_clock())
-        if not own.addrs:
-            raise NoAddressError(self._profile.protocol)
-        return KadMessage(MessageType.ADD_PROVIDER, key, provider_peers=(own,))
 
     def find_providers(self, cid: Cid) -> AbstractAsyncContextManager[AsyncIterator[PeerInfo]]:
         """Stream who is said to have the block of `cid`; see `ContentRouting`. At most `MAX_PROVIDERS`, never us."""
@@ -310,6 +249,14 @@ class KadDht(AsyncContextManagerMixin, Routing):
             lookup, KadMessage(MessageType.GET_PROVIDERS, key), on_answer, is_enough=lambda: bool(found)
         )
         found.finish()
+
+    async def provide(self, cid: Cid) -> int:
+        """Announce that we serve the block of `cid`; see `ContentRouting` and `Announcer`."""
+        return await self._announcer.provide(cid)
+
+    async def provide_many(self, cids: Sequence[Cid], on_told: Callable[[Cid], None]) -> None:
+        """Announce `cids`, which are in the order of the keyspace; see `ManyProviding` and `Announcer`."""
+        await self._announcer.provide_many(cids, on_told)
 
     # ---- values ----
 
@@ -344,7 +291,7 @@ class KadDht(AsyncContextManagerMixin, Routing):
         own = self._values.try_get(key, now)
         mine = None if own is None else search.offer(Record(key, own), None, now)
         if mine is None:
-            await self._require_peers()
+            await self._members.require_peers()
 
         async def run(sink: Callable[[bytes], None]) -> None:
             if mine is not None:
@@ -372,20 +319,13 @@ class KadDht(AsyncContextManagerMixin, Routing):
         request = KadMessage(MessageType.PUT_VALUE, key, Record(key, value))
 
         async def put(peer: PeerInfo) -> bool:
-            answer = await self._queries.ask(peer, request)
+            answer = await self._queries.ask(peer, request, blame=False)  # who has a better one refuses it
             record = None if answer is None else answer.message.record
             return record is not None and (record.key, record.value) == (key, value)
 
-        return await _for_each(peers, put)
+        return await for_each(peers, put)
 
     # ---- shared ----
-
-    def _own_addrs(self) -> Sequence[Multiaddr]:
-        return [addr for addr in self._host.addresses() if self._profile.accepts_addr(addr)][:MAX_ADDRS]
-
-    async def _require_peers(self) -> None:
-        if not await self._members.wait_for_peers():
-            raise NoRoutingPeersError
 
     @asynccontextmanager
     async def _streaming(
@@ -444,16 +384,3 @@ class _Providers:
 def _put(send: MemoryObjectSendStream[T], item: T) -> None:
     with suppress(BrokenResourceError, ClosedResourceError):  # whoever searched has left
         send.send_nowait(item)
-
-
-async def _for_each(peers: Iterable[PeerInfo], act: Callable[[PeerInfo], Awaitable[bool]]) -> list[bool]:
-    """Return what `act` says of each of `peers`, all at once: they are k at most, and each has its own deadline."""
-    results: list[bool] = []
-
-    async def run(peer: PeerInfo) -> None:
-        results.append(await act(peer))
-
-    async with create_task_group() as tasks:
-        for peer in peers:
-            tasks.start_soon(run, peer)
-    return results

@@ -29,6 +29,7 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import Connection, Host, PeerInfo
 from ipvcs.node.network.peer_facts import PeerFacts
 from ipvcs.node.routing.diversity import groups_of
+from ipvcs.node.routing.interface import NoRoutingPeersError
 from ipvcs.node.routing.kad_message import KadMessage, MessageType
 from ipvcs.node.routing.kad_profile import KadProfile
 from ipvcs.node.routing.kad_query import Queries
@@ -119,14 +120,17 @@ class Members(AsyncContextManagerMixin):
         addrs = addrs or tuple(self._known(peer_id))
         return PeerInfo(peer_id, addrs) if addrs else None
 
-    def reachable(self, peer_id: PeerId) -> PeerInfo | None:
-        """Return a peer that we are connected to, or whose addresses are proved; None when we have to look for it."""
+    def connected(self, peer_id: PeerId) -> PeerInfo | None:
+        """Return a peer that we are connected to; None when we have to look for it."""
         connections = self._host.connections(peer_id)
         if not connections:
-            addrs = tuple(self._known(peer_id))
-        else:  # an inbound one's far end is better than nothing
-            addrs = self._described(peer_id).addrs or (connections[0].remote_addr,)
-        return PeerInfo(peer_id, addrs) if addrs else None
+            return None
+        # An inbound one's far end is better than nothing.
+        return PeerInfo(peer_id, self._described(peer_id).addrs or (connections[0].remote_addr,))
+
+    def known(self, peer_id: PeerId) -> PeerInfo:
+        """Return where a peer was: proved then, but it may have moved."""
+        return PeerInfo(peer_id, tuple(self._known(peer_id)))
 
     async def wait_for_peers(self) -> bool:
         """Tell whether there is anybody to ask, as soon as that is known."""
@@ -134,6 +138,11 @@ class Members(AsyncContextManagerMixin):
             while not self.table and self._checks:
                 await self._check_done.wait()
         return len(self.table) > 0
+
+    async def require_peers(self) -> None:
+        """Wait until there is somebody to ask. Raises NoRoutingPeersError: there is nobody."""
+        if not await self.wait_for_peers():
+            raise NoRoutingPeersError
 
     def _described(self, peer_id: PeerId) -> PeerInfo:
         """Return a connected peer with where we reached it and where it says it is."""
@@ -199,9 +208,9 @@ class Members(AsyncContextManagerMixin):
         await self.queries.run(lookup, KadMessage(MessageType.FIND_NODE, key))
         return lookup
 
-    def start_lookup(self, target: Point, *, width: int) -> Lookup:
-        """Return a lookup that begins at the nearest peers of the table."""
-        return Lookup(target, self.table.closest(target, K), own_id=self._host.peer_id, width=width)
+    def start_lookup(self, target: Point, *, width: int, also: Sequence[PeerInfo] = ()) -> Lookup:
+        """Return a lookup that begins at the nearest peers of the table, and at those in `also`."""
+        return Lookup(target, [*also, *self.table.closest(target, K)], own_id=self._host.peer_id, width=width)
 
     async def _drop_idle_streams(self) -> None:
         while True:

@@ -24,15 +24,18 @@ from ipvcs.objects.protobuf import BYTES, VARINT, encode_varint, iter_fields
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 """Bytes of an answer. As go-libp2p, whose answers hold every provider it knows."""
-MAX_REQUEST: Final = 64 * 1024
+MAX_REQUEST: Final = 16 * 1024
 """Bytes of a request. The largest is an IPNS record (10 KiB), or a provider with every address it has; strangers send
-these unasked, so four megabytes for each of their streams would be too much to hold."""
+these unasked, on thousands of streams, so four megabytes for each would be too much to hold."""
 MAX_PEERS: Final = 100
 """Peers read from each of the two lists. An honest list of closer peers has k = 20."""
 MAX_ADDRS: Final = 32
 """Addresses read of one peer. An honest peer with many interfaces, transports and relays has about twenty."""
 MAX_ADDR_LENGTH: Final = 512
 """Bytes; a longer address is skipped. As in identify."""
+MAX_ADDR_BYTES: Final = 2 * 1024
+"""Of all addresses of one peer; what is beyond is skipped. Twenty of an honest peer, some by relays with two peer ids,
+have about 1 KiB; a lookup keeps hundreds of peers."""
 _MAX_FIELDS: Final = 1024
 """Fields looked at in a message, and 1/8 of it in a peer. Four megabytes of empty fields would take seconds to walk
 through. Lists come last, so what is cut off is the rest of one that is longer than we read anyway."""
@@ -160,11 +163,13 @@ def _decode_peer(data: bytes) -> PeerInfo | None:
     """Return the peer that `data` names, with the addresses that we can read; None when it is nobody."""
     raw_id = b""
     addrs: list[bytes] = []
+    room = MAX_ADDR_BYTES
     try:
         for number, value in _iter_known(data, _MAX_FIELDS // 8):
             if number == 1 and isinstance(value, bytes):
                 raw_id = value
-            elif number == 2 and isinstance(value, bytes) and len(value) <= MAX_ADDR_LENGTH:
+            elif number == 2 and isinstance(value, bytes) and len(value) <= min(MAX_ADDR_LENGTH, room):
+                room -= len(value)
                 addrs.append(value)
         peer_id = PeerId.decode(raw_id)
     except (DecodeError, PeerIdError):

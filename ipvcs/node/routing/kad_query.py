@@ -11,16 +11,17 @@ from typing import Final
 from anyio import CancelScope, Event, Semaphore, create_task_group, current_time, move_on_after
 from anyio.abc import TaskGroup
 
-from ipvcs.errors import IpvcsError
+from ipvcs.errors import IpvcsError, LimitError
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.network.delimited import MessageTooLargeError
 from ipvcs.node.network.errors import ProtocolNotSupportedError
 from ipvcs.node.network.interface import Host, PeerInfo
 from ipvcs.node.network.peer_facts import useful_addrs
 from ipvcs.node.routing.kad_message import KadMessage
 from ipvcs.node.routing.kad_profile import KadProfile
 from ipvcs.node.routing.kad_rpc import TIMEOUT, Answer, KadRpc
-from ipvcs.node.routing.lookup import Lookup
+from ipvcs.node.routing.lookup import SLOW_AFTER, Lookup
 from ipvcs.node.routing.routing_table import RoutingTable
 
 LOOKUP_TIMEOUT: Final = 60.0
@@ -50,8 +51,11 @@ class Queries:
         self._on_alive = on_alive
         self._turns = Semaphore(MAX_LOOKUPS)
 
-    async def ask(self, peer: PeerInfo, request: KadMessage, *, timeout: float = TIMEOUT) -> Answer | None:
-        """Return the answer of `peer` to `request`; None, and the table knows, when there is none."""
+    async def ask(
+        self, peer: PeerInfo, request: KadMessage, *, timeout: float = TIMEOUT, blame: bool = True
+    ) -> Answer | None:
+        """Return the answer of `peer` to `request`; None, and with `blame` the table knows, when there is none."""
+        asked = current_time()
         try:
             answer = await self._rpc.ask(peer, request, timeout=timeout)
         except ProtocolNotSupportedError:
@@ -59,14 +63,15 @@ class Queries:
             return None
         except IpvcsError as exc:
             _log.debug("asking %s: %s", peer.peer_id, exc)
-            self._table.fail(peer.peer_id, current_time())
+            if blame and not _is_ours(exc):
+                self._table.fail(peer.peer_id, asked)
             return None
         self._on_alive(peer, answer.remote_addr)
         return answer
 
     def give_up(self, peer_id: PeerId) -> None:
-        """Note that nobody waits any more for an answer of `peer_id`."""
-        self._table.fail(peer_id, current_time())
+        """Note that nobody waits any more for an answer of `peer_id`, which is slow."""
+        self._table.fail(peer_id, current_time() - SLOW_AFTER)
 
     async def tell(self, peer: PeerInfo, *requests: KadMessage) -> bool:
         """Send `requests`, which are not answered, to `peer`, and tell whether that worked."""
@@ -99,7 +104,8 @@ class Queries:
                 tasks.cancel_scope.cancel()
         for peer_id in lookup.slow():  # its answer is not waited for, so this is the last that is known of it
             self.give_up(peer_id)
-        self._table.looked_up(lookup.target, current_time())
+        if lookup.queries:  # else it never got its turn
+            self._table.looked_up(lookup.target, current_time())
 
     def usable(self, peers: tuple[PeerInfo, ...], remote_addr: Multiaddr) -> tuple[PeerInfo, ...]:
         """Return `peers`, named by somebody at `remote_addr`, with the addresses that belong into this DHT and mean the
@@ -143,7 +149,7 @@ class _Run:
                 self._fail(peer_id)
             while (peer := lookup.next_query(current_time())) is not None:
                 scope = self._scopes[peer.peer_id] = CancelScope()
-                tasks.start_soon(self._query, peer, scope, name=f"ask {peer.peer_id}")
+                tasks.start_soon(self._query, peer, scope, name="kad query")
             self._changed = Event()
             deadline = lookup.next_deadline()
             with CancelScope(deadline=float("inf") if deadline is None else deadline):
@@ -168,3 +174,8 @@ class _Run:
         self._scopes.pop(peer_id)
         self._queries.give_up(peer_id)
         self._lookup.failed(peer_id)
+
+
+def _is_ours(error: IpvcsError) -> bool:
+    """Tell whether a request failed by a bound of our own, as of dials or of memory, and not by what the peer did."""
+    return isinstance(error, LimitError) and not isinstance(error, MessageTooLargeError)

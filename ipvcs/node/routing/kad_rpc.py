@@ -20,6 +20,7 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.delimited import DelimitedReader, send_delimited
 from ipvcs.node.network.interface import Host, PeerInfo, Stream
+from ipvcs.node.network.message_budget import MessageBudget
 from ipvcs.node.routing.kad_message import MAX_MESSAGE, KadMessage, KadMessageError, decode_message, encode_message
 
 TIMEOUT: Final = 10.0
@@ -29,6 +30,11 @@ KEEP_IDLE: Final = 10.0
 stream counts as one in use, so not for longer; servers end idle ones after a minute."""
 MAX_IDLE: Final = 128
 """Streams kept, of all peers. One a peer."""
+
+FREE_ANSWER: Final = 64 * 1024
+"""Bytes of an answer that is always read: honest ones have under 32 KiB, with every provider there is."""
+MAX_HELD: Final = 16 * 1024 * 1024
+"""Bytes that all larger answers under way have declared, in one DHT. When it is used up the oldest is given up."""
 
 _DEAD: Final = (BrokenResourceError, ClosedResourceError, EndOfStream)
 
@@ -65,6 +71,7 @@ class KadRpc:
         self._host = host
         self._protocol = protocol
         self._clock = clock
+        self._budget = MessageBudget(MAX_HELD)
         self._idle: OrderedDict[PeerId, _Channel] = OrderedDict()
         """The one idle longest first."""
 
@@ -75,7 +82,8 @@ class KadRpc:
             DialError, GatedError, LimitError: it can't be reached.
             ProtocolNotSupportedError: it does not serve the DHT.
             KadRequestError: no answer in time, or the stream broke.
-            RemoteProtocolError, LimitError: what came is no message, or too large, or answers something else.
+            RemoteProtocolError, MessageTooLargeError: what came is no message, or too large, or answers something else.
+            LimitError: it is a large one, and there is no room for more of these.
         """
         try:
             with fail_after(timeout):
@@ -130,7 +138,7 @@ class KadRpc:
     async def _open(self, peer: PeerInfo) -> _Channel:
         await self._host.connect(peer)  # the addresses we heard go with the dial, and into no book
         stream = await self._host.open_stream(peer.peer_id, [self._protocol])
-        return _Channel(stream, DelimitedReader(stream, MAX_MESSAGE))
+        return _Channel(stream, DelimitedReader(stream, MAX_MESSAGE, budget=self._budget, free=FREE_ANSWER))
 
     async def _exchange(self, channel: _Channel, request: KadMessage) -> Answer:
         peer_id = channel.stream.connection.remote_peer

@@ -43,8 +43,8 @@ MAX_IN_FLIGHT: Final = 3 * ALPHA
 """Queries under way at once, those of slow peers among them; when it is full, the slowest is given up."""
 MAX_QUERIES: Final = 256
 """Of one lookup. An honest one in a network of millions needs some 60, a third of them dead."""
-MAX_PEERS: Final = 1024
-"""Remembered by one lookup."""
+MAX_PEERS: Final = 512
+"""Remembered by one lookup: twice as many as it may ask."""
 MAX_ADDRS: Final = 32
 """Kept of one peer, from everybody who names it together."""
 MAX_ADDRS_NAMED: Final = 16
@@ -228,8 +228,10 @@ class Lookup:
         return [peer_id for peer_id, candidate in self._in_flight.items() if candidate.state is _State.SLOW]
 
     def addrs_of(self, peer_id: PeerId) -> tuple[Multiaddr, ...]:
-        """Return where others say that `peer_id` is; nothing of it is proved."""
-        return () if (candidate := self._candidates.get(peer_id)) is None else candidate.addrs
+        """Return where `peer_id` is said to be, the newest first; nothing of it is proved."""
+        if (candidate := self._candidates.get(peer_id)) is None:
+            return ()
+        return (*candidate.fresh, *candidate.addrs)[:MAX_ADDRS]
 
     # ---- who is known ----
 

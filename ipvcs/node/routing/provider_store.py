@@ -5,7 +5,8 @@ million keys, does not crowd out the rest; what we announced ourselves stays. No
 it says (nobody can know), whom to tell which addresses (the server's business), and the disk (`store_service`).
 
 A record is (multihash, peer, when). Addresses belong to the peer, not to the record: those told last count for all that
-it provides. They end sooner than the record, which then is still worth something to whoever finds the peer.
+it provides, and beside them older ones of another reach, since a peer tells the public DHT only its public addresses.
+They end sooner than the record, which then is still worth something to whoever finds the peer.
 
 Time is an argument: wall-clock seconds since 1970, as on disk.
 
@@ -20,7 +21,7 @@ from typing import Final
 from ipvcs.errors import LimitError
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.network.addresses import without_peer
+from ipvcs.node.network.addresses import scope_of, without_peer
 from ipvcs.node.network.interface import PeerInfo
 
 MAX_AGE: Final = 48 * 3600.0
@@ -67,6 +68,9 @@ class StoredAddresses:
 
     addrs: tuple[Multiaddr, ...]
     received: float
+    others: tuple[Multiaddr, ...] = ()
+    """Told before, of another reach than `addrs`; not kept on disk: the peer tells them again."""
+    others_received: float = 0.0
 
 
 RecordKey = tuple[bytes, PeerId]
@@ -116,8 +120,9 @@ class ProviderStore:
     def add(self, multihash: bytes, provider: PeerInfo, now: float) -> None:
         """Note that `provider` says to have the block of `multihash`, for 48 hours from `now`.
 
-        The first `MAX_ADDRESSES` usable addresses replace those known of it; none at all leave them as they are. There
-        may be no room for it, if the peer has more than its share, or all records are our own: then it is not kept.
+        The first `MAX_ADDRESSES` usable addresses replace those known of it that reach as far (in the LAN, everywhere);
+        none at all leave them as they are. There may be no room for it, if the peer has more than its share, or all
+        records are our own: then it is not kept.
 
         Raises:
             ProviderKeyError: `multihash` is empty or too long.
@@ -228,22 +233,25 @@ class ProviderStore:
 
     def _addrs(self, peer_id: PeerId, now: float) -> tuple[Multiaddr, ...]:
         stored = self._addresses.get(peer_id)
-        return stored.addrs if stored is not None and stored.received + ADDRESS_AGE > now else ()
+        if stored is None or stored.received + ADDRESS_AGE <= now:
+            return ()
+        return stored.addrs + (stored.others if stored.others_received + ADDRESS_AGE > now else ())
 
     def _set_addresses(self, peer_id: PeerId, addrs: Iterable[Multiaddr], received: float) -> None:
         usable = tuple(_usable(peer_id, addrs))
         if not usable:
             return
+        stored = _beside(usable, received, self._addresses.get(peer_id))
         self._drop_addresses(peer_id)
-        self._addresses[peer_id] = StoredAddresses(usable, received)
-        self._address_memory += _memory(usable)
+        self._addresses[peer_id] = stored
+        self._address_memory += _memory(stored)
         self._unsaved_addresses.add(peer_id)
         while self._address_memory > self._max_address_memory:
             self._drop_addresses(next(iter(self._addresses)))
 
     def _drop_addresses(self, peer_id: PeerId) -> None:
         if (stored := self._addresses.pop(peer_id, None)) is not None:
-            self._address_memory -= _memory(stored.addrs)
+            self._address_memory -= _memory(stored)
             self._unsaved_addresses.add(peer_id)
 
 
@@ -259,5 +267,16 @@ def _usable(peer_id: PeerId, addrs: Iterable[Multiaddr]) -> list[Multiaddr]:
     return list(found)
 
 
-def _memory(addrs: tuple[Multiaddr, ...]) -> int:
-    return sum(len(addr.raw) + _ADDRESS_OVERHEAD for addr in addrs)
+def _beside(addrs: tuple[Multiaddr, ...], received: float, before: StoredAddresses | None) -> StoredAddresses:
+    """Return `addrs` and, of those told before, the ones of another reach, as old as they are."""
+    if before is None:
+        return StoredAddresses(addrs, received)
+    told = {scope_of(addr) for addr in addrs}
+    older = [addr for addr in before.others if scope_of(addr) not in told]
+    others_received = before.others_received if older else before.received
+    older = [addr for addr in before.addrs if scope_of(addr) not in told] + older
+    return StoredAddresses(addrs, received, tuple(older[: MAX_ADDRESSES - len(addrs)]), others_received)
+
+
+def _memory(stored: StoredAddresses) -> int:
+    return sum(len(addr.raw) + _ADDRESS_OVERHEAD for addr in stored.addrs + stored.others)

@@ -31,9 +31,9 @@ CHECK_AFTER: Final = 60.0
 """Seconds since a peer was last useful after which its place may be questioned, and no sooner again."""
 MAX_FAILURES: Final = 2
 """Failures in a row after which a peer is dropped although nobody waits for its place."""
-WITNESSED: Final = 5.0
-"""Seconds in which somebody must have answered for a failure to count: else it may be our own network that is down, and
-a node that then forgot everybody could not come back."""
+WITNESSED: Final = 1.0
+"""Seconds before a peer was asked since which somebody must have answered, for its silence to count: else it may be our
+own network that is down, and a node that then forgot everybody could not come back."""
 REFRESH_INTERVAL: Final = 600.0
 """Seconds without a lookup in its range after which a bucket is stale. As go-libp2p."""
 
@@ -89,7 +89,10 @@ class RoutingTable:
         for number in range(max(self._buckets, default=-1) + 1):
             entries = self._buckets[number].entries.values() if number in self._buckets else ()
             refreshed = self._refreshed.get(number)
-            peers = tuple(TablePeer(each.info.peer_id, each.last_useful + wall_offset) for each in entries)
+            times = ((each.info.peer_id, each.last_useful + wall_offset) for each in entries)
+            peers = tuple(
+                TablePeer(peer_id, last_useful=answered, last_queried=answered) for peer_id, answered in times
+            )
             buckets.append(TableBucket(peers, None if refreshed is None else refreshed + wall_offset))
         return DhtStats(name, tuple(buckets))
 
@@ -128,22 +131,27 @@ class RoutingTable:
         return self._whom_to_check(bucket, now)
 
     def update(self, peer: PeerInfo) -> None:
-        """Take over the addresses of a peer in the table. That it says where it is does not prove it useful."""
-        if (entry := self._find(peer.peer_id)) is not None:
+        """Take over the addresses of a peer in the table. That it says where it is does not prove it useful, and
+        one that says nothing is still where it was.
+        """
+        if peer.addrs and (entry := self._find(peer.peer_id)) is not None:
             entry.info = peer
 
     def useful(self, peer_id: PeerId, now: float) -> None:
         """Note that `peer_id` has answered."""
+        self._last_answer = max(self._last_answer, now)
         if (entry := self._find(peer_id)) is not None:
             self._note_useful(entry, now)
 
-    def fail(self, peer_id: PeerId, now: float) -> None:
-        """Note that `peer_id` could not be reached or did not answer: it is replaced, or dropped if it goes on so."""
+    def fail(self, peer_id: PeerId, asked: float) -> None:
+        """Note that `peer_id`, asked at `asked` or before, could not be reached or did not answer: it is replaced, or
+        dropped if it goes on so. When nobody else has answered since, that is no fault of its own.
+        """
         number, bucket = self._bucket_of(peer_id)
         if bucket is None:
             return
         bucket.replacements.pop(peer_id, None)
-        if (entry := bucket.entries.get(peer_id)) is None or now - self._last_answer > WITNESSED:
+        if (entry := bucket.entries.get(peer_id)) is None or self._last_answer < asked - WITNESSED:
             return
         entry.failures += 1
         if bucket.replacements or entry.failures >= MAX_FAILURES:

@@ -1,7 +1,7 @@
 """Shapes: Kubo's core/commands/name; what its clients send, and what they read."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ipvcs.api.command import MAX_DEADLINE
 from ipvcs.node.identity.keystore import KeyNotFoundError
 from ipvcs.node.naming.publisher import NotAnnouncedError
 from ipvcs.node.naming.resolver import NameNotFoundError, UnconfirmedNameError
+from ipvcs.node.naming.succession import UNPUBLISHED, NameChangedError
 from tests.unit.api.asgi import Response
 from tests.unit.api.fake_names import NAME, FakeNames, resolved
 from tests.unit.api.fake_node import FakeNode
@@ -18,7 +19,7 @@ from tests.unit.api.fake_node import FakeNode
 pytestmark = pytest.mark.anyio
 Post = Callable[[str], Awaitable[Response]]
 TEXT = NAME.to_base36()
-DEFAULTS = {"recursive": True, "nocache": False, "quorum": 16, "timeout": 60.0}
+DEFAULTS = {"newest": False, "recursive": True, "nocache": False, "quorum": 16, "timeout": 60.0}
 
 
 @dataclass
@@ -41,16 +42,17 @@ def names(node: NamingNode) -> FakeNames:
 async def test_a_name_is_published(call: Post, names: FakeNames) -> None:
     response = await call("name/publish?arg=/ipfs/bafkqaaa")
     assert response.json == {"Name": TEXT, "Value": "/ipfs/bafkqaaa"}
-    defaults = {"key": "self", "lifetime": None, "ttl": 300.0, "sequence": None, "allow_offline": False}
+    defaults = {"key": "self", "lifetime": None, "ttl": 300.0, "sequence": None, "expect": None, "allow_offline": False}
     assert names.asked == [("/ipfs/bafkqaaa", defaults)]
 
 
 async def test_every_option_of_publish_is_passed_on(call: Post, names: FakeNames) -> None:
     await call(
         "name/publish?arg=bafkqaaa&key=work&lifetime=1h30m&ttl=500ms&sequence=7&allow-offline=true"
-        "&resolve=true&quieter=true"
+        "&resolve=true&quieter=true&expect-sequence=6&expect-value=/ipfs/bafkqaaa/x"
     )
-    options = {"key": "work", "lifetime": 5400.0, "ttl": 0.5, "sequence": 7, "allow_offline": True}
+    expect = (6, "/ipfs/bafkqaaa/x")
+    options = {"key": "work", "lifetime": 5400.0, "ttl": 0.5, "sequence": 7, "expect": expect, "allow_offline": True}
     assert names.asked == [("bafkqaaa", options)]
     await call("name/publish?arg=bafkqaaa&ttl=0s&sequence=0")
     assert (names.asked[-1][1]["ttl"], names.asked[-1][1]["sequence"]) == (0.0, 0)
@@ -66,6 +68,10 @@ async def test_every_option_of_publish_is_passed_on(call: Post, names: FakeNames
         ("arg=a&sequence=x", 400),
         ("arg=a&sequence=99999999999999999999", 400),
         ("arg=a&allow-offline=perhaps", 400),
+        ("arg=a&expect-sequence=0", 400),
+        ("arg=a&expect-value=x", 400),
+        ("arg=a&expect-sequence=-1&expect-value=x", 400),
+        ("arg=a&expect-sequence=x&expect-value=x", 400),
     ],
 )
 async def test_what_publish_does_not_take_is_refused(call: Post, names: FakeNames, query: str, status: int) -> None:
@@ -88,6 +94,29 @@ async def test_a_name_is_resolved(call: Post, names: FakeNames) -> None:
     assert names.asked == [("example.com", DEFAULTS)]
 
 
+async def test_a_name_without_a_record_is_what_may_be_expected(call: Post, names: FakeNames) -> None:
+    await call("name/publish?arg=bafkqaaa&expect-sequence=-1")
+    await call("name/publish?arg=bafkqaaa&expect-sequence=-1&expect-value=")
+    assert [options["expect"] for _value, options in names.asked] == [UNPUBLISHED] * 2
+
+
+async def test_a_publish_upon_what_has_changed_meanwhile_says_what_is_there(call: Post, names: FakeNames) -> None:
+    names.error = NameChangedError(NAME, (0, "/ipfs/bafkqaaa"), (1, "/ipfs/bafkqaaa/x"))
+    response = await call("name/publish?arg=bafkqaaa&expect-sequence=0&expect-value=/ipfs/bafkqaaa")
+    assert response.status == 500
+    assert "'/ipfs/bafkqaaa/x' with sequence 1" in response.json["Message"]
+    assert "publish on top of it" in response.json["Hint"]
+
+
+async def test_the_newest_is_told_with_what_a_writer_expects(call: Post, names: FakeNames) -> None:
+    names.results = [replace(resolved("/ipfs/bafkqaaa/x/y"), state=(7, "/ipfs/bafkqaaa/x"))]
+    told = {"Path": "/ipfs/bafkqaaa/x/y", "State": {"Sequence": 7, "Value": "/ipfs/bafkqaaa/x"}}
+    assert (await call("name/resolve?arg=x&newest=true")).json == told
+    assert (await call("name/resolve?arg=x&newest=true&stream=true")).lines == [told]
+    names.results = [resolved("/ipfs/bafkqaaa")]
+    assert (await call("name/resolve?arg=x.example&newest=true")).json == {"Path": "/ipfs/bafkqaaa", "State": None}
+
+
 async def test_without_a_name_our_own_is_resolved(call: Post, node: NamingNode, names: FakeNames) -> None:
     names.results = [resolved("/ipfs/bafkqaaa")]
     await call("name/resolve")
@@ -104,6 +133,7 @@ async def test_without_a_name_our_own_is_resolved(call: Post, node: NamingNode, 
         ("recursive", {}),
         ("dht-record-count=0&dht-timeout=5s", {"quorum": 0, "timeout": 5.0}),
         ("dht-timeout=0", {"timeout": MAX_DEADLINE}),
+        ("newest=true", {"newest": True}),
     ],
 )
 async def test_every_option_of_resolve_is_passed_on(

@@ -8,9 +8,10 @@ from trio.testing import MockClock
 
 from ipvcs.errors import LimitError
 from ipvcs.multiformats import varint
-from ipvcs.node.exchange.message_reader import MAX_UNASKED, PATIENCE, SLOWEST, MessageBudget, MessageReader
+from ipvcs.node.exchange.message_reader import MAX_UNASKED, PATIENCE, SLOWEST, MessageReader
 from ipvcs.node.exchange.messages import MAX_MESSAGE
 from ipvcs.node.network.delimited import DelimitedError, MessageTooLargeError, encode_delimited
+from ipvcs.node.network.message_budget import MessageBudget
 
 
 def split(wire: bytes, cuts: list[int]) -> list[bytes]:

@@ -7,11 +7,11 @@ import pytest
 from trio.testing import MockClock
 
 from ipvcs.multiformats import varint
-from ipvcs.node.exchange.message_reader import MessageBudget
 from ipvcs.node.exchange.messages import MAX_MESSAGE
 from ipvcs.node.exchange.service import MAX_INBOUND
 from ipvcs.node.exchange.verifier import MAX_HELD
 from ipvcs.node.network.interface import Stream
+from ipvcs.node.network.message_budget import MessageBudget
 from tests.fakes.exchange_swarm import Party, answer_of, exchanging, leaves, parent, wants_of
 from tests.fakes.memory_stream import WINDOW
 

@@ -16,7 +16,7 @@ from ipvcs.node.naming.record import IpnsRecord, RecordTooLargeError
 from ipvcs.node.naming.record_search import RecordSearch
 from ipvcs.node.naming.succession import UNPUBLISHED, NameChangedError, SequenceError
 from ipvcs.node.naming.validity import NS
-from ipvcs.node.routing.interface import InvalidValueError
+from ipvcs.node.routing.interface import InvalidValueError, ValueNotTakenError
 from ipvcs.storage.datastore import Datastore
 from ipvcs.storage.disk import DiskError
 from tests.unit.node.identity.key_pool import KEYS
@@ -59,6 +59,24 @@ class Desk:
 @pytest.fixture
 def desk(datastore: Datastore) -> Desk:
     return Desk(NameStore(datastore))
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> list[IpnsRecord]:
+    """What all peers have from now on, if anything: they take nothing that is worse, and do not say why."""
+    there: list[IpnsRecord] = []
+    set_value = FakeRouting.set_value
+
+    async def refuse(self: FakeRouting, key: bytes, value: bytes) -> int:
+        if there:
+            self.set(NAME, there[0])
+        try:
+            return await set_value(self, key, value)
+        except InvalidValueError:
+            raise ValueNotTakenError(key, 3) from None
+
+    monkeypatch.setattr(FakeRouting, "set_value", refuse)
+    return there
 
 
 async def test_a_name_is_published(desk: Desk) -> None:
@@ -212,6 +230,33 @@ async def test_when_another_home_published_beside_us_the_next_number_settles_it(
 
     desk.routing.set(NAME, record(value=C, sequence=3, expires=NOW + 9999 * HOUR))
     assert (await desk.publish(ALICE, A)).sequence == 4, "at once, where nothing was expected"
+
+
+async def test_when_no_peer_takes_a_record_another_home_may_be_ahead(desk: Desk, refusing: list[IpnsRecord]) -> None:
+    await desk.publish(ALICE, A)
+    refusing.append(record(value=C, sequence=7))
+    with pytest.raises(NameChangedError) as caught:
+        await desk.publish(ALICE, B, expect=(0, A))
+    assert caught.value.found == (7, C)
+    assert (await desk.publish(ALICE, B)).sequence == 8
+    refusing[0] = record(value=C, sequence=11)
+    assert (await desk.publish(ALICE, C, allow_offline=True)).sequence == 12
+    refusing[0] = record(value=A, sequence=20)
+    with pytest.raises(NotAnnouncedError, match="none of 3 peers"):
+        await desk.republish(NAME, ALICE)
+    with pytest.raises(NotAnnouncedError, match="somebody else"):
+        await desk.republish(NAME, ALICE)
+
+
+async def test_when_no_peer_takes_a_record_and_nobody_is_ahead_it_is_published_here_only(
+    desk: Desk, refusing: list[IpnsRecord]
+) -> None:
+    desk.routing.error = ValueNotTakenError(b"key", 3)
+    with pytest.raises(NotAnnouncedError, match="none of 3 peers"):
+        await desk.publish(ALICE, A)
+    done = await desk.publish(ALICE, B, allow_offline=True)
+    assert (done.sequence, done.accepted) == (1, 0)
+    assert desk.own().record == done.record
 
 
 async def test_a_record_that_lost_is_taken_back_and_never_sent_later(desk: Desk) -> None:

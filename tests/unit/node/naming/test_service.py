@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -108,6 +109,26 @@ async def test_a_short_life_is_renewed_before_it_ends(home: Home) -> None:
         for (_when, before), (when, _after) in pairwise(sent):
             assert before.is_valid_at(wall() - anyio.current_time() + when)
     assert len(home.times()) >= 12
+
+
+async def test_a_shorter_life_that_is_asked_for_just_before_a_name_is_due_is_what_is_planned_for(
+    home: Home,
+) -> None:
+    async with home.running() as names:
+        await names.publish(A)
+        await anyio.sleep(PERIOD - 5)
+        home.routing.delay = 20
+        async with anyio.create_task_group() as tasks:  # one after the other, and while they last it becomes due
+            tasks.start_soon(names.publish, B)
+            await anyio.sleep(1)
+            tasks.start_soon(partial(names.publish, A, lifetime=1200))
+        await anyio.sleep(30)
+        home.routing.delay = 0
+        sent = len(home.times())
+        await anyio.sleep(HOUR)
+        assert len(home.times()) >= sent + 5
+        for (_when, before), (when, _after) in pairwise(home.routing.stored[sent - 1 :]):
+            assert before.is_valid_at(wall() - anyio.current_time() + when)
 
 
 async def test_after_a_restart_names_go_on_as_before_and_not_all_at_once(home: Home) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from ipvcs.errors import IpvcsError, LimitError, RemoteProtocolError
+from ipvcs.multiformats import varint
 from ipvcs.node.network.delimited import (
     DelimitedError,
     DelimitedReader,
@@ -20,6 +21,7 @@ from ipvcs.node.network.delimited import (
     encode_delimited,
     send_delimited,
 )
+from ipvcs.node.network.message_budget import MessageBudget
 
 pytestmark = pytest.mark.anyio
 MULTISTREAM = Path(__file__).parents[3] / "vectors" / "multistream"
@@ -160,3 +162,47 @@ async def test_garbage_raises_only_our_errors_and_chunks_do_not_matter(chunks: l
             outcome.append(str(exc))
         outcomes.append(outcome)
     assert outcomes == [outcomes[0]] * 3
+
+
+# ---- a budget that many readers share ----
+
+
+async def test_large_messages_take_their_declared_size_from_the_budget_and_small_ones_nothing() -> None:
+    budget = MessageBudget(1000)
+    small = DelimitedReader(ScriptedStream([varint.encode(100)], ends=False), 600, budget=budget, free=100)
+    large = DelimitedReader(ScriptedStream([varint.encode(101)], ends=False), 600, budget=budget, free=100)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(small.receive)
+        tasks.start_soon(large.receive)
+        await anyio.sleep(1)
+        assert budget.used == 101
+        tasks.cancel_scope.cancel()
+    assert budget.used == 0
+    whole = DelimitedReader(ScriptedStream([encode_delimited(bytes(600))]), 600, budget=budget, free=100)
+    assert await whole.receive() == bytes(600)
+    assert budget.used == 0
+
+
+async def test_when_the_budget_is_used_up_the_message_that_was_begun_first_is_given_up() -> None:
+    budget = MessageBudget(1000)
+    given_up: list[int] = []
+
+    async def dawdle(number: int) -> None:
+        reader = DelimitedReader(ScriptedStream([varint.encode(400)], ends=False), 600, budget=budget, free=100)
+        with pytest.raises(LimitError):
+            await reader.receive()
+        given_up.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(dawdle, number)
+            await anyio.sleep(1)
+        assert given_up == [0, 1, 2]
+        assert budget.used == 800
+        whole = DelimitedReader(ScriptedStream([encode_delimited(bytes(600))]), 600, budget=budget, free=100)
+        assert await whole.receive() == bytes(600)
+        await anyio.sleep(1)
+        assert given_up == [0, 1, 2, 3]
+        await DelimitedReader(ScriptedStream([encode_delimited(bytes(600))]), 600, budget=budget, free=100).receive()
+        tasks.cancel_scope.cancel()
+    assert budget.used == 0

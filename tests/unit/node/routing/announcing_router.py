@@ -1,6 +1,6 @@
 """Routers that only announce, and remember what and when."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -63,11 +63,16 @@ class BatchingRouter(AnnouncingRouter):
     """One that also takes many at once."""
 
     batches: list[list[Cid]] = field(default_factory=list)
+    seconds_each: float = 0.0
+    """Between one that is told and the next."""
 
-    async def provide_many(self, cids: Sequence[Cid]) -> int:
+    async def provide_many(self, cids: Sequence[Cid], on_told: Callable[[Cid], None]) -> None:
         self.attempts.append(anyio.current_time())
         await anyio.sleep(self.delay)
         if not self.online:
             raise NoRoutingPeersError
         self.batches.append(list(cids))
-        return sum(self._tell(cid) for cid in cids if cid not in self.failing)
+        for cid in cids:
+            await anyio.sleep(self.seconds_each)
+            if cid not in self.failing and self._tell(cid):
+                on_told(cid)

@@ -6,28 +6,39 @@ async with KadWorld() as world:
 """
 
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import anyio
+import pytest
 from anyio import AsyncContextManagerMixin
 
+from ipvcs.multiformats import codecs, multihash
+from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.network.interface import Connection, PeerInfo
+from ipvcs.node.network.delimited import DelimitedReader, send_delimited
+from ipvcs.node.network.interface import Connection, PeerInfo, Stream
 from ipvcs.node.network.peer_facts import PeerFacts
+from ipvcs.node.routing import kad_members
 from ipvcs.node.routing.interface import InvalidValueError, Validator
 from ipvcs.node.routing.kad_dht import KadDht, Mode
+from ipvcs.node.routing.kad_message import KadMessage, decode_message, encode_message
 from ipvcs.node.routing.kad_profile import LAN, KadProfile
+from ipvcs.node.routing.kad_rpc import KEEP_IDLE
 from ipvcs.node.routing.provider_store import ProviderStore
-from ipvcs.node.routing.value_store import ValueStore
+from ipvcs.node.routing.value_store import OutdatedValueError, ValueStore
 from tests.fakes.memory_network import MemoryNetwork
 from tests.fakes.memory_swarm import MemorySwarm, build_swarm
 
 EPOCH = 1_700_000_000.0
 """Where the wall clock of all nodes begins."""
+
+
+BUILDING: Final = 60.0
+"""Seconds between two rounds of refreshing of one node while a network is built, and in which it then settles."""
 
 
 def wall() -> float:
@@ -47,12 +58,23 @@ class NumberRules:
 
 @dataclass
 class Values:
+    """A store of values that judges by `NumberRules`, and forgets nothing."""
+
     kept: dict[bytes, bytes] = field(default_factory=dict)
+    rules: Validator = field(default_factory=NumberRules)
 
     def try_get(self, key: bytes, now: float) -> bytes | None:
-        return self.kept.get(key)
+        try:
+            self.rules.validate(key, self.kept.get(key, b""), now)
+        except InvalidValueError:
+            return None
+        return self.kept[key]
 
     def put(self, key: bytes, value: bytes, now: float, *, source: PeerId | None = None, own: bool = False) -> None:
+        self.rules.validate(key, value, now)
+        old = self.try_get(key, now)
+        if old not in (None, value) and self.rules.select(key, [old or b"", value]) == 0:
+            raise OutdatedValueError(key, old or b"")
         self.kept[key] = value
 
 
@@ -143,6 +165,26 @@ class Node:
             self.dht.identified(connection, facts)
 
 
+class Liar:
+    """Answers each request with whatever `lie` says, or lets the node's own server answer where that is None."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.asked: list[KadMessage] = []
+        node.swarm.unhandle(LAN.protocol)
+        node.swarm.handle(LAN.protocol, self.serve)
+
+    def lie(self, request: KadMessage) -> KadMessage:
+        return KadMessage(request.type, request.key)
+
+    async def serve(self, stream: Stream) -> None:
+        reader = DelimitedReader(stream, 1 << 20)
+        while True:
+            request = decode_message(await reader.receive())
+            self.asked.append(request)
+            await send_delimited(stream, encode_message(self.lie(request)))
+
+
 class KadWorld(AsyncContextManagerMixin):
     """All nodes of a test."""
 
@@ -179,13 +221,23 @@ class KadWorld(AsyncContextManagerMixin):
         """Start `number` servers, each of which joins by one that was there before."""
         chance = random.Random(seed)
         nodes: list[Node] = []
-        for index in range(number):
-            node = await self.node(f"{prefix}{index}")
-            if nodes:
-                await self.join(node, chance.choice(nodes))
-            nodes.append(node)
-        await anyio.sleep(30)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kad_members, "QUIET_INTERVAL", BUILDING)  # or each newcomer has everybody refresh at once
+            for index in range(number):
+                node = await self.node(f"{prefix}{index}")
+                if nodes:
+                    await self.join(node, chance.choice(nodes))
+                nodes.append(node)
+            await anyio.sleep(BUILDING + 2 * KEEP_IDLE)  # the streams of the last round are gone, too
         return nodes
+
+
+def cid_of(text: str) -> Cid:
+    return Cid.make(multihash.sum_(text.encode(), multihash.SHA2_256), codecs.RAW)
+
+
+def ids(peers: Iterable[PeerInfo | Node]) -> set[PeerId]:
+    return {peer.peer_id for peer in peers}
 
 
 async def providers_of(node: Node, cid: Any) -> list[PeerInfo]:

@@ -13,12 +13,14 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.routing import composed
-from ipvcs.node.routing.composed import ComposedRouting, RoutersFailedError
+from ipvcs.node.routing.composed import TELL_TIMEOUT, ComposedRouting, RoutersFailedError, RouterTimeoutError
 from ipvcs.node.routing.interface import (
     InvalidValueError,
     NoRoutingPeersError,
     PeerNotFoundError,
     Routing,
+    ValueNotFoundError,
+    ValueNotTakenError,
     get_value,
 )
 from ipvcs.node.routing.static import StaticRouting
@@ -176,7 +178,9 @@ async def test_telling_succeeds_if_one_router_does() -> None:
     router = compose(knows(error=BROKEN), knows(), knows(error=NoRoutingPeersError()))
     assert await router.provide(CIDS[1]) == 1
     assert await router.set_value(KEY, b"1") == 1
-    assert await router.provide_many(CIDS) == len(CIDS)
+    told: set[Cid] = set()
+    await router.provide_many(CIDS, told.add)
+    assert told == set(CIDS)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +190,8 @@ async def test_telling_succeeds_if_one_router_does() -> None:
         ([BROKEN, NoRoutingPeersError()], UnavailableError),
         ([BROKEN, UnavailableError("and these, too")], RoutersFailedError),
         ([BROKEN, InvalidValueError("a better one is known")], InvalidValueError),
+        ([BROKEN, ValueNotTakenError(KEY, 3)], ValueNotTakenError),
+        ([ValueNotTakenError(KEY, 3), InvalidValueError("a better one is known")], InvalidValueError),
     ],
 )
 async def test_telling_fails_when_all_routers_do_and_says_why(
@@ -195,6 +201,23 @@ async def test_telling_fails_when_all_routers_do_and_says_why(
     with pytest.raises(expected) as caught:
         await router.set_value(KEY, b"1")
     assert type(caught.value) is expected
+
+
+async def test_a_router_that_takes_too_long_to_store_a_value_hides_not_that_another_did() -> None:
+    start = anyio.current_time()
+    assert await compose(knows(delay=10_000), knows(delay=1)).set_value(KEY, b"1") == 1
+    assert anyio.current_time() - start == pytest.approx(TELL_TIMEOUT)
+    with pytest.raises(RouterTimeoutError):
+        await compose(knows(delay=10_000)).set_value(KEY, b"1")
+
+
+async def test_a_search_for_a_value_that_failed_everywhere_says_so() -> None:
+    with pytest.raises(NoRoutingPeersError):
+        await get_value(compose(knows(error=NoRoutingPeersError()), knows(error=NoRoutingPeersError())), KEY)
+    with pytest.raises(UnavailableError, match="every peer is gone"):
+        await get_value(compose(knows(error=NoRoutingPeersError()), knows(error=BROKEN)), KEY)
+    with pytest.raises(ValueNotFoundError):
+        await get_value(compose(knows(error=BROKEN), knows()), KEY)
 
 
 async def test_a_value_that_one_network_has_a_better_one_for_still_goes_to_the_other() -> None:

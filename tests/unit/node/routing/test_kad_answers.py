@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,13 +9,20 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.routing.interface import InvalidValueError
-from ipvcs.node.routing.kad_answers import MAX_KEY, MAX_PROVIDER_KEY, Answerer, Knowledge, RefusedRequestError
+from ipvcs.node.routing.kad_answers import (
+    MAX_KEY,
+    MAX_PROVIDER_KEY,
+    MAX_TOLD,
+    Answerer,
+    Knowledge,
+    RefusedRequestError,
+)
 from ipvcs.node.routing.kad_message import KadMessage, MessageType, Record, decode_message, encode_message
 from ipvcs.node.routing.kad_profile import LAN, WAN, KadProfile
 from ipvcs.node.routing.keyspace import nearest, point_of
 from ipvcs.node.routing.routing_table import K, RoutingTable
 from tests.fakes.memory_network import key_of
-from tests.unit.node.routing.kad_world import NumberRules, Providers, Values
+from tests.unit.node.routing.kad_world import Providers, Values
 
 OWN = key_of("us").peer_id
 ASKER = PeerInfo(key_of("asker").peer_id, (Multiaddr.parse("/ip4/9.9.9.9/tcp/999"),))
@@ -37,7 +46,6 @@ class World:
                 table=self.table,
                 values=self.values,
                 providers=self.providers,
-                validator=NumberRules(),
                 own_addrs=lambda: own,
                 find_known=self.known.get,
                 accepts_addr=profile.accepts_addr,
@@ -98,7 +106,7 @@ def test_peers_without_an_address_are_left_out_and_the_next_ones_told() -> None:
     there = world.fill(PUBLIC)
     lost = nearest(point_of(b"x"), there, 5)
     for peer_id in lost:
-        world.table.update(PeerInfo(peer_id))
+        world.table.update(PeerInfo(peer_id, (PRIVATE,)))
     told = ids(world.ask(MessageType.FIND_NODE, b"x").closer_peers)
     assert told == nearest(point_of(b"x"), [peer_id for peer_id in there if peer_id not in lost], K)
 
@@ -131,10 +139,11 @@ def test_a_valid_value_is_kept_and_said_back_and_told_with_the_nearest() -> None
     assert ids(answer.closer_peers) == nearest(point_of(b"/n/\xff"), there, K)
 
 
-def test_a_worse_value_does_not_replace_a_better_one() -> None:
+def test_a_worse_value_does_not_replace_a_better_one_and_is_not_said_back() -> None:
     world = World()
-    for value in (b"7", b"3", b"9", b"8"):
-        world.ask(MessageType.PUT_VALUE, b"/n/a", record=Record(b"/n/a", value))
+    for value, is_taken in ((b"7", True), (b"3", False), (b"9", True), (b"8", False), (b"9", True)):
+        with nullcontext() if is_taken else pytest.raises(InvalidValueError):  # echoed, it would count as kept
+            world.ask(MessageType.PUT_VALUE, b"/n/a", record=Record(b"/n/a", value))
     assert world.values.kept == {b"/n/a": b"9"}
 
 
@@ -188,6 +197,22 @@ def test_providers_are_told_ourselves_with_the_addresses_of_today() -> None:
     answer = world.ask(MessageType.GET_PROVIDERS, b"key")
     assert answer.provider_peers == (PeerInfo(OWN, (PUBLIC,)), PeerInfo(PEERS[0], (PUBLIC,)))
     assert ids(answer.closer_peers) == nearest(point_of(b"key"), there, K)
+
+
+def test_providers_with_endless_addresses_make_no_endless_answer() -> None:
+    world = World()
+    for peer_id in PEERS:
+        addrs = [Multiaddr.parse(f"/dns4/{number:02}{'x' * 400}.example/tcp/1") for number in range(16)]
+        world.providers.add(b"key", PeerInfo(peer_id, tuple(addrs)), NOW)
+    request = KadMessage(MessageType.GET_PROVIDERS, b"key")
+    answer = world.answerer.answer(request, ASKER, NOW)
+    assert answer is not None
+    assert MAX_TOLD // 2 < len(encode_message(answer)) <= MAX_TOLD + 100
+    world.providers.kept.clear()
+    for peer_id in PEERS:
+        usual = [Multiaddr.parse(f"/ip4/8.8.{number}.8/udp/4001/quic-v1") for number in range(6)]
+        world.providers.add(b"key", PeerInfo(peer_id, tuple(usual)), NOW)
+    assert ids(world.ask(MessageType.GET_PROVIDERS, b"key").provider_peers) == PEERS
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MessageType if kind is not MessageType.PING])

@@ -1,29 +1,32 @@
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import anyio
 import pytest
 from trio.testing import MockClock
 
-from ipvcs.multiformats import codecs, multihash
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.network.delimited import DelimitedReader, send_delimited
-from ipvcs.node.network.interface import PeerInfo, Stream
+from ipvcs.node.network.delimited import send_delimited
+from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.routing.interface import (
     InvalidValueError,
     NoRoutingPeersError,
     PeerNotFoundError,
     ValueNotFoundError,
+    ValueNotTakenError,
     get_value,
 )
-from ipvcs.node.routing.kad_dht import NoAddressError
-from ipvcs.node.routing.kad_message import KadMessage, MessageType, Record, decode_message, encode_message
+from ipvcs.node.routing.kad_message import KadMessage, MessageType, Record, encode_message
 from ipvcs.node.routing.kad_profile import LAN, WAN
+from ipvcs.node.routing.kad_providing import NoAddressError
 from ipvcs.node.routing.keyspace import nearest, point_of
+from ipvcs.node.routing.lookup import Lookup
+from ipvcs.node.routing.routing_table import MAX_FAILURES, REFRESH_INTERVAL
 from tests.fakes.memory_network import key_of
-from tests.unit.node.routing.kad_world import KadWorld, Node, providers_of, values_of
+from tests.unit.node.routing.kad_world import KadWorld, Liar, Node, cid_of, ids, providers_of, values_of
 
 pytestmark = pytest.mark.anyio
 
@@ -35,14 +38,6 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
-def cid_of(text: str) -> Cid:
-    return Cid.make(multihash.sum_(text.encode(), multihash.SHA2_256), codecs.RAW)
-
-
-def ids(peers: Iterable[PeerInfo | Node]) -> set[PeerId]:
-    return {peer.peer_id for peer in peers}
-
-
 def holders(nodes: Iterable[Node], key: bytes) -> set[PeerId]:
     return {node.peer_id for node in nodes if node.values.kept.get(key)}
 
@@ -52,7 +47,7 @@ def holders(nodes: Iterable[Node], key: bytes) -> set[PeerId]:
 
 async def test_nodes_find_peers_providers_and_values_that_they_never_met() -> None:
     async with KadWorld() as world:
-        nodes = await world.network_of(30)
+        nodes = await world.network_of(24)
         assert min(len(node.dht.table) for node in nodes) >= 20
 
         for asker, wanted in zip(nodes[:10], reversed(nodes), strict=False):
@@ -77,19 +72,21 @@ async def test_nodes_find_peers_providers_and_values_that_they_never_met() -> No
 
 async def test_many_blocks_are_announced_with_fewer_lookups_than_blocks_and_all_are_found() -> None:
     async with KadWorld() as world:
-        nodes = await world.network_of(30)
+        nodes = await world.network_of(24)
         provider = nodes[3]
-        cids = sorted((cid_of(f"block {number}") for number in range(100)), key=lambda cid: point_of(cid.multihash))
+        cids = sorted((cid_of(f"block {number}") for number in range(60)), key=lambda cid: point_of(cid.multihash))
         lookups = 0
-        closest_peers = provider.dht.closest_peers
+        look_up = provider.dht._members.look_up
 
-        async def counting(key: bytes) -> list[PeerInfo]:
+        async def counting(key: bytes, **options: Any) -> Lookup:
             nonlocal lookups
             lookups += 1
-            return await closest_peers(key)
+            return await look_up(key, **options)
 
-        provider.dht.closest_peers = counting  # type: ignore[method-assign]
-        assert await provider.dht.provide_many(cids) == 100
+        provider.dht._members.look_up = counting  # type: ignore[method-assign]
+        told_of: set[Cid] = set()
+        await provider.dht.provide_many(cids, told_of.add)
+        assert told_of == set(cids)
         assert lookups < 40
         await anyio.sleep(1)
         for cid in cids[::9]:
@@ -188,6 +185,48 @@ async def test_what_is_found_is_verified_by_going_there() -> None:
         assert a.swarm.connections(c.peer_id)
 
 
+OLD = Multiaddr.parse("/ip4/10.77.0.1/tcp/1")
+
+
+def know(asker: Node, wanted: Node, addr: Multiaddr) -> None:
+    asker.dht._members._known = lambda peer_id: (addr,) if peer_id == wanted.peer_id else ()
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+async def test_who_moved_is_found_where_it_is_now(is_silent: bool) -> None:
+    async with KadWorld() as world:
+        nodes = await world.network_of(5)
+        asker, wanted = await world.node("asker"), await world.node("wanted", mode="client")
+        await world.join(wanted, nodes[4])
+        await world.join(asker, nodes[0])
+        if is_silent:
+            world.network.delay(OLD)
+        know(asker, wanted, OLD)
+        found = await asker.dht.find_peer(wanted.peer_id)
+        assert found.addrs[0] == wanted.info.addrs[0]
+        assert found == wanted.info or is_silent
+
+
+async def test_who_is_where_it_was_is_found_there_though_nobody_else_knows() -> None:
+    async with KadWorld() as world:
+        asker, other = await world.node("asker"), await world.node("other")
+        wanted = await world.node("wanted", mode="client")
+        know(asker, wanted, wanted.info.addrs[0])
+        assert await asker.dht.find_peer(wanted.peer_id) == wanted.info, "there is nobody to ask"
+        for connection in asker.swarm.connections(wanted.peer_id):
+            await connection.aclose()
+        await world.join(asker, other)
+        assert await asker.dht.find_peer(wanted.peer_id) == wanted.info
+
+
+async def test_where_a_peer_was_once_hides_no_router_that_knows_better() -> None:
+    async with KadWorld() as world:
+        asker, wanted = await world.node("asker"), await world.node("wanted")
+        know(asker, wanted, OLD)
+        with pytest.raises(NoRoutingPeersError):
+            await asker.dht.find_peer(wanted.peer_id)
+
+
 async def test_stale_buckets_are_refreshed_every_ten_minutes() -> None:
     async with KadWorld() as world:
         nodes = await world.network_of(6)
@@ -264,7 +303,34 @@ async def test_a_value_that_is_not_valid_or_worse_than_ours_is_not_sent() -> Non
         assert await nodes[0].dht.set_value(KEY, b"6") == 2
 
 
+async def test_who_has_a_better_value_and_refuses_ours_is_not_counted_and_not_blamed() -> None:
+    async with KadWorld() as world:
+        nodes = await world.network_of(5)
+        for node in nodes[1:]:
+            node.values.kept[KEY] = b"9"
+        for _ in range(3):
+            with pytest.raises(ValueNotTakenError):
+                await nodes[0].dht.set_value(KEY, b"5")
+        for _ in range(MAX_FAILURES + 1):
+            assert await nodes[0].dht._put_to([node.info for node in nodes[1:]], KEY, b"5") == [False] * 4
+        assert len(nodes[0].dht.table) == 4
+        del nodes[1].values.kept[KEY]
+        assert await nodes[0].dht.set_value(KEY, b"5") == 1
+        assert [node.values.kept[KEY] for node in nodes[1:]] == [b"5", b"9", b"9", b"9"]
+
+
 # ---- the dead ----
+
+
+async def test_when_our_own_network_is_down_nobody_is_forgotten() -> None:
+    async with KadWorld() as world:
+        nodes = await world.network_of(8)
+        for other in nodes[1:]:
+            world.network.partition(nodes[0].peer_id, other.peer_id)
+        await anyio.sleep(2)
+        for number in range(3):
+            assert await nodes[0].dht.closest_peers(b"%d" % number) == []
+        assert len(nodes[0].dht.table) == 7
 
 
 async def test_a_peer_that_never_answers_costs_less_than_three_seconds() -> None:
@@ -288,19 +354,19 @@ async def test_a_peer_that_never_answers_costs_less_than_three_seconds() -> None
 @pytest.mark.parametrize("way", ["vanish", "stop"])
 async def test_with_a_dead_third_everything_is_found_in_seconds(way: str) -> None:
     async with KadWorld() as world:
-        nodes = await world.network_of(24)
+        nodes = await world.network_of(21)
         cid = cid_of("content")
         await nodes[0].dht.provide(cid)
         await nodes[0].dht.set_value(KEY, b"1")
         await anyio.sleep(1)
-        for node in random.Random(3).sample(nodes[1:], 8):
+        for node in random.Random(3).sample(nodes[1:], 7):
             if way == "vanish":
                 node.vanish()
             else:
                 await node.stop()
         living = list(world.nodes.values()) if way == "stop" else [node for node in nodes if is_there(world, node)]
-        assert len(living) == 16
-        for node in living[1:5]:
+        assert len(living) == 14
+        for node in living[1:3]:
             start = anyio.current_time()
             assert await providers_of(node, cid) == [nodes[0].info]
             assert await get_value(node.dht, KEY) == b"1"
@@ -330,9 +396,9 @@ async def test_what_is_provided_is_found_while_nodes_come_and_go(full_counts: bo
     async with KadWorld() as world:
         nodes = await world.network_of(20)
         outcomes: list[bool] = []
-        for round_ in range(20 if full_counts else 5):
+        for round_ in range(20 if full_counts else 3):
             announced = []
-            for number in range(6):
+            for number in range(10):
                 node, cid = chance.choice(nodes), cid_of(f"{round_} {number}")
                 await node.dht.provide(cid)
                 announced.append((node, cid))
@@ -357,51 +423,36 @@ async def test_what_is_provided_is_found_while_nodes_come_and_go(full_counts: bo
 # ---- liars ----
 
 
-class Liar:
-    """Answers each request with whatever `lie` says, or lets the node's own server answer where that is None."""
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.asked: list[KadMessage] = []
-        node.swarm.unhandle(LAN.protocol)
-        node.swarm.handle(LAN.protocol, self.serve)
-
-    def lie(self, request: KadMessage) -> KadMessage:
-        return KadMessage(request.type, request.key)
-
-    async def serve(self, stream: Stream) -> None:
-        reader = DelimitedReader(stream, 1 << 20)
-        while True:
-            request = decode_message(await reader.receive())
-            self.asked.append(request)
-            await send_delimited(stream, encode_message(self.lie(request)))
+NOWHERE = [Multiaddr.parse(f"/ip4/10.66.0.{number + 1}/tcp/66") for number in range(50)]
 
 
 class GhostMaker(Liar):
     """Names fake peers by the hundred, with addresses where nobody answers, and itself under other ids."""
 
+    def __init__(self, node: Node, ghosts: list[PeerId]) -> None:
+        super().__init__(node)
+        fakes = [PeerInfo(ghost, (addr,)) for ghost, addr in zip(ghosts[:50], NOWHERE, strict=True)]
+        self.peers = (*fakes, *(PeerInfo(ghost, node.swarm.addresses()) for ghost in ghosts[50:]))
+
     def lie(self, request: KadMessage) -> KadMessage:
-        ghosts = [key_of(f"ghost {number}").peer_id for number in range(100)]
-        addrs = [Multiaddr.parse(f"/ip4/10.66.0.{number + 1}/tcp/66") for number in range(99)]
-        peers = [PeerInfo(ghost, (addr,)) for ghost, addr in zip(ghosts, addrs, strict=False)]
-        selves = [PeerInfo(ghost, self.node.swarm.addresses()) for ghost in ghosts[50:]]
-        return KadMessage(request.type, request.key, closer_peers=(*peers[:50], *selves))
+        return KadMessage(request.type, request.key, closer_peers=self.peers)
 
 
 async def test_peers_that_are_only_named_never_enter_the_table_and_hide_nobody() -> None:
     async with KadWorld() as world:
         nodes = await world.network_of(14)
-        for number in range(99):
-            world.network.delay(Multiaddr.parse(f"/ip4/10.66.0.{number + 1}/tcp/66"))
+        for addr in NOWHERE:
+            world.network.delay(addr)
+        ghosts = [key_of(f"ghost {number}").peer_id for number in range(100)]
         for node in nodes[:3]:
-            GhostMaker(node)
+            GhostMaker(node, ghosts)
         cid = cid_of("content")
         await nodes[3].dht.provide(cid)
         start = anyio.current_time()
         assert await providers_of(nodes[4], cid) == [nodes[3].info]
         assert await nodes[4].dht.find_peer(nodes[9].peer_id) == nodes[9].info
         assert anyio.current_time() - start < 20
-        await anyio.sleep(1300)
+        await anyio.sleep(REFRESH_INTERVAL + 20)
         for node in nodes[3:]:
             assert ids(node.dht.table) <= ids(nodes)
 

@@ -12,6 +12,7 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.addresses import with_peer
 from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.routing.kad_message import (
+    MAX_ADDR_BYTES,
     MAX_ADDRS,
     MAX_PEERS,
     KadMessage,
@@ -93,6 +94,23 @@ def messages() -> st.SearchStrategy[KadMessage]:
     return st.builds(
         KadMessage, st.sampled_from(MessageType), st.binary(max_size=60), st.none() | records, peers, peers
     )
+
+
+def test_peers_that_cant_be_read_or_come_again_count_for_the_bound() -> None:
+    last = encode_message(KadMessage(MessageType.FIND_NODE, closer_peers=(PeerInfo(PEER, (ADDR,)),)))[2:]
+    nobody, other = field(8, field(1, b"nobody")), field(8, field(1, key_of("other").peer_id.raw))
+    for first in (nobody, other):
+        start = b"\x08\x04" + first * (MAX_PEERS - 1)
+        assert PEER in {peer.peer_id for peer in decode_message(start + last).closer_peers}
+        assert PEER not in {peer.peer_id for peer in decode_message(start + first + last).closer_peers}
+
+
+def test_addresses_of_one_peer_are_bounded_in_bytes_and_those_that_fit_are_read() -> None:
+    long = [Multiaddr.parse(f"/dns4/{number}{'x' * 400}.example/tcp/1") for number in range(10)]
+    message = KadMessage(MessageType.FIND_NODE, closer_peers=(PeerInfo(PEER, (*long, ADDR)),))
+    (peer,) = decode_message(encode_message(message)).closer_peers
+    assert peer.addrs == (*long[:4], ADDR)
+    assert sum(len(addr.raw) for addr in peer.addrs) <= MAX_ADDR_BYTES
 
 
 @given(messages())

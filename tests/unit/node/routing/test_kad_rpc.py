@@ -19,7 +19,15 @@ from ipvcs.node.network.delimited import DelimitedReader, send_delimited
 from ipvcs.node.network.errors import DialError, ProtocolNotSupportedError
 from ipvcs.node.network.interface import PeerInfo, Stream
 from ipvcs.node.routing.kad_message import MAX_MESSAGE, KadMessage, MessageType, decode_message, encode_message
-from ipvcs.node.routing.kad_rpc import KEEP_IDLE, MAX_IDLE, TIMEOUT, KadRequestError, KadRpc
+from ipvcs.node.routing.kad_rpc import (
+    FREE_ANSWER,
+    KEEP_IDLE,
+    MAX_HELD,
+    MAX_IDLE,
+    TIMEOUT,
+    KadRequestError,
+    KadRpc,
+)
 from tests.fakes.fake_host import FakeHost, FakeNetwork
 from tests.fakes.memory_network import key_of
 
@@ -232,3 +240,39 @@ async def test_no_more_idle_streams_are_kept_than_we_want() -> None:
             await rpc.ask(info(host), PING)
         assert sum(len(link.streams) for link in links) == MAX_IDLE
         assert not links[0].streams
+
+
+async def test_large_answers_under_way_take_a_bounded_room_and_the_oldest_makes_way() -> None:
+    async def promise(stream: Stream, request: KadMessage) -> None:
+        await stream.send(varint.encode(MAX_MESSAGE if request.key == b"large" else FREE_ANSWER))
+        await sleep_forever()
+
+    async with network() as net:
+        alice = net.host()
+        peers = [net.host() for _ in range(MAX_HELD // MAX_MESSAGE + 1)]
+        for peer in peers:
+            peer.handle(KAD, serving(promise))
+            alice.link(peer)
+        rpc = KadRpc(alice, KAD)
+        ended: list[tuple[int, float, type]] = []
+
+        async def ask(number: int, key: bytes) -> None:
+            start = current_time()
+            with pytest.raises(IpvcsError) as caught:
+                await rpc.ask(info(peers[number]), KadMessage(MessageType.FIND_NODE, key))
+            ended.append((number, current_time() - start, type(caught.value)))
+
+        async with create_task_group() as tasks:
+            for number in range(len(peers)):
+                tasks.start_soon(ask, number, b"large")
+                await sleep(1)
+            assert [(number, kind) for number, _took, kind in ended] == [(0, LimitError)]
+            assert ended[0][1] == pytest.approx(len(peers) - 1)
+            assert rpc._budget.used == MAX_HELD
+            tasks.start_soon(ask, 0, b"small")
+            await sleep(1)
+            assert rpc._budget.used == MAX_HELD
+        assert [(number, kind) for number, _took, kind in ended[1:]] == [
+            (number, KadRequestError) for number in (1, 2, 3, 4, 0)
+        ]
+        assert rpc._budget.used == 0

@@ -14,7 +14,7 @@ from ipvcs.node.routing.kad_profile import LAN
 from ipvcs.node.routing.kad_server import BURST, IDLE_TIMEOUT, PER_SECOND, SEND_TIMEOUT, STREAMS_PER_PEER, KadServer
 from ipvcs.node.routing.routing_table import RoutingTable
 from tests.fakes.fake_host import FakeConnection, FakeNetwork
-from tests.unit.node.routing.kad_world import NumberRules, Providers, Values, wall
+from tests.unit.node.routing.kad_world import Providers, Values, wall
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,6 @@ class Pair:
             table=RoutingTable(bob.peer_id),
             values=self.values,
             providers=self.providers,
-            validator=NumberRules(),
             own_addrs=bob.addresses,
             find_known=lambda _peer_id: None,
             accepts_addr=LAN.accepts_addr,

@@ -49,3 +49,13 @@ def test_a_network_of_fewer_than_k_peers_is_served_by_one_lookup() -> None:
     assert [peer.peer_id for peer in near.nearest(place)] == nearest(place, NETWORK[: K - 1], K)
     assert len(peers) == K - 1
     assert point_of_peer(near.nearest(place)[0].peer_id) ^ place <= point_of_peer(peers[0].peer_id) ^ place
+
+
+def test_a_lookup_that_found_nobody_or_did_not_end_serves_its_own_key_alone() -> None:
+    keys = [b"%d" % number for number in range(64)]
+    for near in (
+        Neighbourhood(point_of(keys[0]), []),
+        Neighbourhood(point_of(keys[0]), found(keys[0], network=K - 1)[1], is_whole=False),
+        Neighbourhood(point_of(keys[0]), found(keys[0])[1], is_whole=False),
+    ):
+        assert not any(near.serves(point_of(key)) for key in keys[1:])

@@ -74,10 +74,11 @@ async def test_a_router_that_can_announce_many_is_asked_once() -> None:
     assert router.calls == 1
 
 
-async def test_when_it_could_not_announce_all_each_is_tried_on_its_own() -> None:
+async def test_those_of_a_batch_of_which_nobody_was_told_are_left_for_later() -> None:
     router = BatchingRouter(failing={CIDS[7]: UnavailableError("gone")})
     assert await announce(router, CIDS) == take(CIDS, 7)
     assert len(router.batches) == 1
+    assert router.calls == 0
 
 
 async def test_a_batch_that_takes_too_long_is_given_up() -> None:
@@ -85,6 +86,15 @@ async def test_a_batch_that_takes_too_long_is_given_up() -> None:
     start = anyio.current_time()
     assert await announce(router, CIDS) == []
     assert anyio.current_time() - start == pytest.approx(MANY_TIMEOUT)
+
+
+async def test_what_a_batch_came_to_in_its_time_counts() -> None:
+    router = BatchingRouter(seconds_each=MANY_TIMEOUT / 10.5)
+    assert await announce(router, CIDS) == CIDS[:10]
+
+
+async def test_what_a_batch_told_before_everybody_left_counts() -> None:
+    assert await announce(BatchingRouter(offline_after=6), CIDS) == CIDS[:6]
 
 
 async def test_a_batch_with_nobody_to_tell_says_so() -> None:

@@ -9,6 +9,7 @@ import pytest
 from trio.testing import MockClock
 
 from ipvcs.node.routing.composed import ComposedRouting
+from ipvcs.node.routing.interface import NoRoutingPeersError
 from ipvcs.node.routing.offline import OfflineRouting
 from ipvcs.node.routing.provider_service import MAX_RETRY_WITH_PEERS, ProviderService
 from ipvcs.node.routing.reprovider import Strategy
@@ -79,6 +80,7 @@ async def test_a_dht_that_knows_nobody_hides_nothing_that_others_know() -> None:
             router = ComposedRouting({"lan": alone.dht, "static": static, "offline": offline}, VALIDATOR)
             assert await providers(router, TOP.cid) == [other.info]
             assert await router.find_peer(other.peer_id) == other.info
-            assert await router.set_value(KEY, b"5") == 1
+            with pytest.raises(NoRoutingPeersError):
+                await router.set_value(KEY, b"5")
             assert await values_under(router, KEY) == [b"5"]
             assert await router.provide(TREE.cid) == 0

@@ -67,6 +67,24 @@ def test_addresses_are_the_peer_s_and_the_last_ones_count() -> None:
     assert store.providers(key(5), NOW) == [PeerInfo(BOB, (A,))]
 
 
+def test_addresses_of_another_reach_stand_beside_the_new_ones_until_they_are_too_old() -> None:
+    public, newer = (Multiaddr.parse(f"/ip4/8.8.8.{number}/tcp/4001") for number in (1, 2))
+    store = ProviderStore()
+    store.add(key(0), PeerInfo(ALICE, (A, B, public)), NOW)  # as the LAN is told
+    for hours in (1, 2, 23):  # and the public DHT, again and again
+        store.add(key(0), PeerInfo(ALICE, (newer,)), NOW + hours * 3600)
+        assert store.providers(key(0), NOW + hours * 3600) == [PeerInfo(ALICE, (newer, A, B))]
+    assert store.providers(key(0), NOW + ADDRESS_AGE) == [PeerInfo(ALICE, (newer,))]
+    store.add(key(0), PeerInfo(ALICE, (C, public)), NOW + ADDRESS_AGE)
+    assert store.providers(key(0), NOW + ADDRESS_AGE) == [PeerInfo(ALICE, (C, public))], (
+        "those of one reach go together"
+    )
+    many = tuple(Multiaddr.parse(f"/ip4/8.8.4.{number}/tcp/1") for number in range(MAX_ADDRESSES - 1))
+    store.add(key(0), PeerInfo(ALICE, (A, B)), NOW + ADDRESS_AGE)
+    store.add(key(0), PeerInfo(ALICE, many), NOW + ADDRESS_AGE)
+    assert store.providers(key(0), NOW + ADDRESS_AGE) == [PeerInfo(ALICE, (*many, A))], "no more than there is room for"
+
+
 def test_only_usable_addresses_are_kept_and_not_too_many() -> None:
     long = Multiaddr.parse("/dns4/" + "x" * MAX_ADDRESS_SIZE)
     foreign = Multiaddr.parse(f"/ip4/10.0.0.9/tcp/1/p2p/{BOB}")
@@ -195,3 +213,13 @@ def test_every_bound_holds_whatever_is_announced(script: list[tuple[int, PeerId,
         kept = {owner: stored for owner, stored in addresses.items() if stored is not None}
         assert kept.keys() <= {owner for _key, owner in live}
         assert sum(len(stored.addrs) for stored in kept.values()) <= 600 // 120
+
+
+def test_what_could_not_be_saved_and_is_gone_since_is_not_remembered() -> None:
+    store = ProviderStore(max_records=3)
+    for number in range(100):
+        store.add(key(number), PeerInfo(ALICE if number % 2 else BOB, (A,)), NOW)
+        store.mark_unsaved(store.take_unsaved())  # a full disk
+    left = store.take_unsaved()
+    assert set(left.records) == {(key(97), ALICE), (key(98), BOB), (key(99), ALICE)}
+    assert set(left.addresses) == {ALICE, BOB}

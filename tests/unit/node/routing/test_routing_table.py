@@ -14,6 +14,7 @@ from ipvcs.node.routing.routing_table import (
     MAX_FAILURES,
     MAX_REPLACEMENTS,
     REFRESH_INTERVAL,
+    WITNESSED,
     K,
     RoutingTable,
 )
@@ -73,11 +74,11 @@ def test_who_fails_is_replaced_by_the_newest_who_waits() -> None:
     table = full_table()
     for peer_id in FAR[K : K + MAX_REPLACEMENTS + 5]:
         offer(table, peer_id, 30.0)
-    table.fail(FAR[3])
+    table.fail(FAR[3], 0.0)
     assert FAR[3] not in table
     assert FAR[K + MAX_REPLACEMENTS + 4] in table
     for peer_id in [peer_id for peer_id in FAR[:K] if peer_id in table]:
-        table.fail(peer_id)
+        table.fail(peer_id, 0.0)
     assert len(table) == K, "ten replaced at once, the others have one failure"
     assert sum(peer_id in table for peer_id in FAR[:K]) == K - MAX_REPLACEMENTS
 
@@ -87,11 +88,11 @@ def test_without_a_replacement_one_failure_is_forgiven_and_an_answer_forgets_it(
     offer(table, FAR[0])
     for _ in range(3):
         for _ in range(MAX_FAILURES - 1):
-            table.fail(FAR[0])
+            table.fail(FAR[0], 0.0)
         assert FAR[0] in table
         table.useful(FAR[0], 1.0)
     for _ in range(MAX_FAILURES):
-        table.fail(FAR[0])
+        table.fail(FAR[0], 0.0)
     assert FAR[0] not in table
 
 
@@ -110,6 +111,7 @@ def test_a_peer_in_the_table_keeps_its_newest_addresses() -> None:
     table.offer(PeerInfo(FAR[0]), NOBODY, 1)
     assert table.get(FAR[0]) == PeerInfo(FAR[0], (here,))
     table.update(PeerInfo(FAR[0], (there,)))
+    table.update(PeerInfo(FAR[0]))
     assert table.get(FAR[0]) == PeerInfo(FAR[0], (there,))
     assert table.get(FAR[1]) is None
 
@@ -137,6 +139,19 @@ def test_of_one_network_three_peers_enter_and_two_a_bucket() -> None:
     assert again in table, "who left makes room"
 
 
+def test_when_nobody_answers_any_more_nobody_is_dropped() -> None:
+    table = full_table()
+    answered = K - 1.0
+    for _ in range(3 * MAX_FAILURES):
+        for peer_id in FAR[:K]:
+            table.fail(peer_id, answered + WITNESSED + 1)
+    assert ids(table) == FAR[:K]
+    table.useful(FAR[0], answered + 60)
+    for _ in range(MAX_FAILURES):
+        table.fail(FAR[1], answered + 60 + WITNESSED)
+    assert FAR[1] not in table, "somebody answered, so it is not our own network"
+
+
 def test_a_replacement_that_would_break_the_limits_is_passed_over() -> None:
     table = RoutingTable(OWN)
     group = frozenset({"4:1"})
@@ -144,7 +159,7 @@ def test_a_replacement_that_would_break_the_limits_is_passed_over() -> None:
         offer(table, peer_id, groups=group if number < 2 else NOBODY)
     offer(table, FAR[K], 1.0)
     offer(table, FAR[K + 1], 2.0, groups=group)
-    table.fail(FAR[5])
+    table.fail(FAR[5], 0.0)
     assert FAR[K] in table
     assert FAR[K + 1] not in table
 
@@ -213,7 +228,7 @@ def test_whatever_happens_the_bounds_hold(steps: list[tuple[str, PeerId, frozens
             groups.setdefault(peer_id, group)
             table.offer(PeerInfo(peer_id), groups[peer_id], float(now))
         elif what == "fail":
-            table.fail(peer_id)
+            table.fail(peer_id, float(now))
         elif what == "remove":
             table.remove(peer_id)
         else:

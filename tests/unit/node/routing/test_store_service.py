@@ -1,12 +1,15 @@
 """Values and provider records over a restart, whatever happens to the rows in between."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio import to_thread
+from anyio.abc import TaskStatus
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +58,12 @@ def rows(datastore: Datastore) -> tuple[set[bytes], set[bytes]]:
     return found[0], found[1]
 
 
+async def cancellable_save(service: StoreService, *, task_status: TaskStatus[anyio.CancelScope]) -> None:
+    with anyio.CancelScope() as scope:
+        task_status.started(scope)
+        await service.save()
+
+
 async def test_what_was_kept_is_kept_over_a_restart(home: Home) -> None:
     async with open_service(home) as service:
         service.values.put(KEY, b"5", NOW, source=ALICE)
@@ -92,6 +101,31 @@ async def test_changes_are_saved_while_it_runs(home: Home, monkeypatch: pytest.M
         with anyio.fail_after(20):
             while rows(home.datastore)[0]:
                 await anyio.sleep(0.02)
+
+
+async def test_a_save_that_was_cancelled_before_it_wrote_loses_nothing(home: Home) -> None:
+    release = threading.Event()
+    threads = to_thread.current_default_thread_limiter()
+    async with open_service(home) as service, anyio.create_task_group() as tasks:
+        service.values.put(KEY, b"5", NOW)
+        service.providers.add(MH, PeerInfo(ALICE, (A,)), NOW)
+        total, threads.total_tokens = threads.total_tokens, 1
+        try:
+            tasks.start_soon(to_thread.run_sync, release.wait, 20)
+            with anyio.fail_after(20):
+                while not threads.borrowed_tokens:
+                    await anyio.sleep(0.001)
+            saving = await tasks.start(cancellable_save, service)
+            with anyio.fail_after(20):
+                while not threads.statistics().tasks_waiting:
+                    await anyio.sleep(0.001)
+                saving.cancel()
+        finally:
+            release.set()
+            threads.total_tokens = total
+        assert rows(home.datastore) == (set(), set())
+        await service.save()
+        assert [len(each) for each in rows(home.datastore)] == [1, 2]
 
 
 async def test_what_could_not_be_saved_is_saved_later(

@@ -147,6 +147,14 @@ def test_what_changed_is_told_once_and_again_if_saving_failed() -> None:
     assert store.take_unsaved() == {KEY: None}
 
 
+def test_what_could_not_be_saved_and_is_gone_since_is_not_remembered() -> None:
+    store = ValueStore(VALIDATOR, max_values=2)
+    for number in range(100):
+        store.put(key(number), b"1", NOW)
+        store.mark_unsaved(store.take_unsaved())  # a full disk
+    assert store.take_unsaved().keys() == {key(98), key(99)}
+
+
 def test_restored_values_are_as_old_as_they_were() -> None:
     store = ValueStore(VALIDATOR)
     store.restore(key(1), StoredValue(b"1", NOW - MAX_AGE + 10), NOW)

@@ -88,14 +88,8 @@ def run(args: Sequence[str]) -> int:
     except (ReaderGoneError, BrokenPipeError):  # the latter from click's help
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in the buffer
         return ReaderGoneError.exit_code
-    except _TerminatedError as error:
-        _print_error(str(error), None)
-        return error.status
-    except (KeyboardInterrupt, click.Abort):
-        _print_error("interrupted", None)
-        return 130
     except BaseException as error:
-        return report(error)
+        return _report_signal(error) or report(error)
     return status if isinstance(status, int) else 0
 
 
@@ -125,6 +119,19 @@ def report(error: BaseException) -> int:
         else:
             raise error
     return worst
+
+
+def _report_signal(error: BaseException) -> int:
+    """Say that a signal ended the command, and return the exit status; 0 if `error` is something else."""
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__  # up to Python 3.11, what is raised while a class is being made gets wrapped
+    if isinstance(error, _TerminatedError):
+        _print_error(str(error), None)
+        return error.status
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        _print_error("interrupted", None)
+        return 130
+    return 0
 
 
 def _iterate_leaves(error: BaseException) -> Iterator[BaseException]:

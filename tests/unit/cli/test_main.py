@@ -8,7 +8,7 @@ import click
 import pytest
 
 from ipvcs import __version__
-from ipvcs.cli.main import _COMMANDS, cli, report
+from ipvcs.cli.main import _COMMANDS, cli, report, run
 from ipvcs.errors import IpvcsError, UsageError
 from tests.cli_runner import Ipvcs
 
@@ -54,6 +54,21 @@ def test_an_error_names_the_thing_and_the_exit_code_its_kind(
     ipvcs: Ipvcs, words: list[str], code: int, said: str
 ) -> None:
     assert said in ipvcs.fails(*words, code=code)
+
+
+def test_an_interrupt_while_a_class_is_being_made_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def __set_name__(self, _owner: type, _name: str) -> None:
+            raise KeyboardInterrupt
+
+    def import_late(*_: object) -> None:
+        type("Late", (), {"field": Interrupted()})  # wrapped in a RuntimeError up to Python 3.11
+
+    monkeypatch.setattr(cli, "invoke", import_late)
+    assert run(["version"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_a_hint_follows_the_error(ipvcs: Ipvcs) -> None:

@@ -61,6 +61,8 @@ def times(root: Path) -> dict[bytes, int]:
 def _paths(root: Path) -> Iterator[tuple[bytes, Path]]:
     """Yield each path twice, from `root` and whole."""
     yield b"", root
+    if root.is_symlink():
+        return  # `os.walk` follows the path it begins at, even to "/"
     for directory, names, files in os.walk(root):
         for name in names + files:
             path = Path(directory) / name

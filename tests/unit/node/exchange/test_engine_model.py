@@ -254,7 +254,9 @@ class EngineMachine(RuleBasedStateMachine):
         for want in told + blocks:
             want.flying, want.due = want.due, ""
         assert answer.pending_bytes == sum(want.size or 0 for want in peer.due("block"))
-        peer.answer, peer.flying = answer, told + blocks
+        # Presences go in the order in which they became due. It counts when they land: the first stay if not all can.
+        order = [want.cid for want in self.engine._peers[peer_id].taken]
+        peer.answer, peer.flying = answer, sorted(told + blocks, key=lambda want: order.index(want.cid))
         return peer_id, answer
 
     @rule(sending=consumes(answers), lost=st.sets(st.sampled_from(_CIDS), max_size=2))

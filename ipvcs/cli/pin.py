@@ -69,7 +69,8 @@ def _bring(app: App, session: "BlockWriting", roots: list["Cid"], *, recursive: 
         except MissingLocallyError as why:
             exc.hint = why.hint
             raise exc from None
-        _rely_on(app, session, roots, recursive)
+        # Now all of it is here, and the fetch stored it or relied on it after our lease began. Walking it again would
+        # read it as a whole where leaves are not raw.
 
 
 def _rely_on(app: App, session: "BlockWriting", roots: list["Cid"], recursive: bool) -> None:

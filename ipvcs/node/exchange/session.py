@@ -326,11 +326,21 @@ class Session:
                 continue
             probed.append(cid)
             if any(peer.peer_id not in want.denied for peer in sources):
+                self._look_for_helpers(cid, want, now)
                 continue  # it waits for room there
             for peer_id, peer in self._peers.items():
                 if peer_id not in want.asked and self._may_have(peer, want):
                     self._ask(cid, peer, WantType.BLOCK if not want.asked else WantType.HAVE, now)
         self._queue.extendleft(reversed(probed))
+
+    def _look_for_helpers(self, cid: Cid, want: _Want, now: float) -> None:
+        """Ask those who have shown nothing yet whether they have what waits for room: the answers to the first probe
+        may have come after the block, and then they tell nothing.
+        """
+        for peer in self._peers.values():
+            if not (peer.is_source or peer.outstanding or peer.questions >= PROBES) and self._may_have(peer, want):
+                peer.questions += 1
+                self._ask(cid, peer, WantType.HAVE, now)
 
     def _list_parked(self, now: float) -> None:
         """Put what everybody denied on lists where there was no room for it: who gets the block later answers then."""

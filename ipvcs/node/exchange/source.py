@@ -37,7 +37,7 @@ class Source:
 
     __slots__ = (
         "_asks", "_busy_bytes", "_busy_seconds", "_busy_since", "_delivered_at", "_number", "_passed", "heard",
-        "is_source", "is_stalled", "outstanding", "peer_id", "rate",
+        "is_source", "is_stalled", "outstanding", "peer_id", "questions", "rate",
     )  # fmt: skip
 
     def __init__(self, peer_id: PeerId, now: float) -> None:
@@ -48,6 +48,8 @@ class Source:
         self.is_stalled = False
         self.heard = now
         """When it last sent a byte, or was first asked after it owed nothing."""
+        self.questions = 0
+        """How many times it was asked, beside its turn, whether it has something."""
         self.rate = 0.0
         """Bytes a second while it was busy; 0: not known."""
         self._asks = 0

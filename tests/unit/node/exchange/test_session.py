@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.exchange.messages import WantType
-from ipvcs.node.exchange.session import ASK_AGAIN, SEARCH_DELAY, STALL, Session
+from ipvcs.node.exchange.session import ASK_AGAIN, PROBES, SEARCH_DELAY, STALL, Session
 from ipvcs.node.exchange.source import MAX_WANTS
 from ipvcs.node.exchange.wantlist import PeerWantlist
 from ipvcs.objects.block import Block
@@ -65,6 +65,7 @@ class Simulation:
         self.got: list[Cid] = []
         self.messages = 0
         self.searches: list[tuple[float, Cid]] = []
+        self.asked: defaultdict[PeerId, set[Cid]] = defaultdict(set)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
 
@@ -82,6 +83,7 @@ class Simulation:
                 while wantlist.has_changes:
                     entries, _full = wantlist.take()
                     self.messages += 1
+                    self.asked[peer_id].update(entry.cid for entry in entries if not entry.cancel)
                     self.at(
                         self.now + self.peers[peer_id].latency,
                         lambda peer=self.peers[peer_id], entries=entries: self._deliver(peer, entries),  # type: ignore[misc]
@@ -163,6 +165,28 @@ def test_four_holders_send_a_quarter_each_and_take_a_quarter_of_the_time() -> No
     assert took < 1.25 * 400 / 80
     assert simulation.duplicates <= 0.02 * 1600
     assert min(len(peer.sent) for peer in peers) > 300
+
+
+def test_holders_whose_word_comes_after_the_root_has_come_help_all_the_same() -> None:
+    near = SimPeer("a", rate=20 * MIB, latency=0.001)
+    peers = [near, *(SimPeer(name, rate=20 * MIB, latency=0.03) for name in "bcd")]
+    simulation = Simulation(peers)
+    root, *others = cids(801)
+    simulation.run([root])
+    assert simulation.session.sources == 1, "nobody else has been heard"
+    began = simulation.now
+    assert simulation.run(others) - began < 1.5 * 200 / 80
+    assert min(len(peer.sent) for peer in peers) > 100
+    assert simulation.duplicates <= 0.02 * 800
+
+
+def test_who_has_nothing_is_asked_a_few_times_only() -> None:
+    nothing, whole = SimPeer("nothing", has=lambda _cid: False), SimPeer("whole", rate=10 * MIB)
+    simulation = Simulation([whole, nothing])
+    simulation.run(cids(800))
+    assert nothing.most_wanted == 0
+    assert simulation.duplicates == 0
+    assert len(simulation.asked[nothing.peer_id]) <= 2 * PROBES
 
 
 def test_a_fast_and_a_slow_holder_share_by_speed() -> None:

@@ -45,6 +45,10 @@ MAX_SEARCH_INTERVAL: Final = 60.0
 """Seconds between searches while there is no source, doubled each time."""
 LIST_INTERVAL: Final = 1.0
 """Seconds between looks for room on peers' lists for what nobody has."""
+_USUAL_SIZE: Final = 256.0 * 1024
+_GUESS: Final = 16
+"""Blocks that the guess of the mean size counts as much as. The first to come are inner nodes, far smaller than leaves:
+by their size alone, the first peer would be asked for hundreds of megabytes at once."""
 _MAX_DENIED: Final = MAX_WANTS // 2
 """Wants up to which those that a peer denied stay on its list; the others need the rest."""
 _STEAL_GAIN: Final = 0.25
@@ -83,7 +87,7 @@ class Session:
         self._parked: dict[Cid, None] = {}
         """Of what is queued, what every connected peer denies: it waits for another peer."""
         self._peers: dict[PeerId, Source] = {}
-        self._mean_size = 256.0 * 1024
+        self._mean_size = _USUAL_SIZE
         self._next_search = now + SEARCH_DELAY
         self._search_interval = SEARCH_INTERVAL
         self._next_listing = now
@@ -201,7 +205,7 @@ class Session:
             peer.delivered(cid, size, now)
         self.blocks += 1
         self.bytes += size
-        weight = 1 / min(self.blocks, 64)
+        weight = 1 / min(self.blocks + _GUESS, 64)
         self._mean_size += (size - self._mean_size) * weight
         self._search_interval = SEARCH_INTERVAL
         self._forget(cid)

@@ -180,6 +180,18 @@ def test_holders_whose_word_comes_after_the_root_has_come_help_all_the_same() ->
     assert simulation.duplicates <= 0.02 * 800
 
 
+def test_small_inner_nodes_do_not_let_one_peer_be_asked_for_all_leaves() -> None:
+    peers = [SimPeer(name, rate=20 * MIB) for name in "abcd"]
+    simulation = Simulation(peers, size=10 * KIB)
+    inner, leaves = cids(211)[:11], cids(211)[11:]
+    simulation.run(inner[:1])
+    simulation.run(inner[1:])
+    simulation.size = MIB
+    began = simulation.now
+    assert simulation.run(leaves) - began < 1.5 * 200 / 80
+    assert max(peer.most_wanted for peer in peers) < 50
+
+
 def test_who_has_nothing_is_asked_a_few_times_only() -> None:
     nothing, whole = SimPeer("nothing", has=lambda _cid: False), SimPeer("whole", rate=10 * MIB)
     simulation = Simulation([whole, nothing])

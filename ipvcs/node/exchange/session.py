@@ -10,7 +10,8 @@ the queue whenever half of its window is free. So fast peers fetch more, and a p
        │ no source, or all of them deny it
        └──probe──► HAVE? of every candidate (of one of them the block) ──nobody──► search for providers
 
-Near the end, when the queue is empty, a source with nothing to do takes over what a slow one has not begun to send.
+Peers that have said nothing yet are asked, a few times, for what waits for room at a source. Near the end, when the
+queue is empty, a source with nothing to do takes over what a slow one has not begun to send.
 
 Non-goals: knowing what is wanted next (the fetch does), and sending anything (wantlists gather it, the service sends).
 Time is an argument; nothing here waits.

@@ -30,7 +30,7 @@ def test_what_stands_behind_a_name_is_joined_to_its_value(value: str, rest: str,
 
 def test_a_path_without_a_namespace_is_in_the_one_that_is_meant() -> None:
     assert str(NamePath.parse("bafkqaaa/x", "ipfs")) == "/ipfs/bafkqaaa/x"
-    assert str(NamePath.parse("work/x", "ipns")) == "/ipns/work/x"
+    assert str(NamePath.parse("office/x", "ipns")) == "/ipns/office/x"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class Source:
     """One peer of one session."""
 
     __slots__ = (
-        "_asks", "_busy_bytes", "_busy_seconds", "_busy_since", "_delivered_at", "_number", "_passed", "heard",
+        "_asks", "_busy_bytes", "_busy_seconds", "_busy_since", "_number", "_passed", "_unmeasured", "heard",
         "is_source", "is_stalled", "outstanding", "peer_id", "questions", "rate",
     )  # fmt: skip
 
@@ -59,7 +59,8 @@ class Source:
         self._busy_since: float | None = None
         self._busy_seconds = 0.0
         self._busy_bytes = 0
-        self._delivered_at = now
+        self._unmeasured = False
+        """Whether blocks came since the speed was looked at."""
 
     def ask(self, cid: Cid, kind: WantType, now: float) -> None:
         """It is asked for `cid`."""
@@ -81,15 +82,17 @@ class Source:
         """It sent the block of `cid`."""
         if (asked := self.outstanding.pop(cid, None)) is not None:
             self._passed = max(self._passed, asked.number)
-        self.heard = self._delivered_at = now
+        self.heard = now
+        self._unmeasured = True
         self._asks = 0
         if self._busy_since is not None and self._busy_since < now:
             self._busy_bytes += size
 
     def measure(self, now: float) -> None:
-        """Estimate the speed anew, after all that came at `now`: a message may bring everything that it owed."""
-        if self._busy_since is None or self._delivered_at != now:
+        """Estimate the speed anew, after all blocks of a message: it may bring everything that was owed."""
+        if self._busy_since is None or not self._unmeasured:
             return
+        self._unmeasured = False
         self._busy_seconds += now - self._busy_since
         self._busy_since = now if self.outstanding else None
         if self._busy_seconds >= _MEASURE:

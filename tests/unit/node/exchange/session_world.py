@@ -187,7 +187,7 @@ class SessionWorld:
 
     def _pump(self) -> None:
         for number, session in enumerate(self._sessions):
-            session.pump(self.now)
+            session.pump(self.now + 1e-5)  # no real clock stands still between an arrival and this
             if session.next_search(self.now) is not None:
                 self.searches[number].append(self.now)
         for peer in self.peers.values():

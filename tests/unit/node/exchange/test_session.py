@@ -22,6 +22,8 @@ from tests.fakes.memory_network import key_of
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+CLOCK_TICK: Final = 1e-5
+"""Seconds from a message's arrival to the call of `pump` that follows: no real clock stands still between them."""
 
 
 def cids(count: int) -> list[Cid]:
@@ -76,7 +78,7 @@ class Simulation:
         """Fetch `wanted`; return when it was all there, or `until`."""
         self.session.want(wanted)
         while self.session.wanted and self.now < until:
-            self.session.pump(self.now)
+            self.session.pump(self.now + CLOCK_TICK)
             if (cid := self.session.next_search(self.now)) is not None:
                 self.searches.append((self.now, cid))
             for peer_id, wantlist in self.wantlists.items():

@@ -82,7 +82,7 @@ def links_of(cid: Cid, data: bytes) -> list[Cid]:
     """
     codec = cid.codec
     if codec == codecs.DAG_PB:
-        return [link[0] for link in dag_pb.decode(data).links]
+        return dag_pb.link_cids(data)
     if codec in _NO_LINKS:
         return []
     if codec == codecs.GIT_RAW:

@@ -104,6 +104,20 @@ def decode(data: bytes) -> PBNode:
     return _decode_any(data) if node is None else node
 
 
+def link_cids(data: bytes) -> list[Cid]:
+    """Return the CIDs that the links of the node `data` name, in their order there; Data, which may be all that a leaf
+    has, is not copied.
+
+    Raises:
+        DagPbError: as `decode`.
+    """
+    try:
+        node = _decode_common(data, with_data=False)
+    except (DecodeError, IndexError):
+        node = None
+    return [link[0] for link in (_decode_any(data) if node is None else node).links]
+
+
 def to_data_model(node: PBNode) -> dict[str, Value]:
     """Return `node` as the map `{"Data": bytes, "Links": [{"Hash": link, "Name": str, "Tsize": int}]}`.
 
@@ -145,8 +159,10 @@ _V1_HASHES: Final = (b"\x0a\x24\x01\x70\x12\x20", b"\x0a\x24\x01\x55\x12\x20")  
 _V0_HASH: Final = b"\x0a\x22\x12\x20"  # Hash: v0
 
 
-def _decode_common(data: bytes) -> PBNode | None:
+def _decode_common(data: bytes, *, with_data: bool = True) -> PBNode | None:
     """Return the node if it has the form that nearly all have: sha2-256 CIDs, Links before Data; else None.
+
+    Without `with_data` the node says nothing of its Data.
 
     None says nothing about `data`, nor do the IndexError and DecodeError that it may raise: `_decode_any` decides. So
     this loop checks only what keeps it from accepting what the other would not.
@@ -189,7 +205,8 @@ def _decode_common(data: bytes) -> PBNode | None:
                 return None
             links.append(_new_link((cid, name, size)))
         elif key == _DATA and stop == end:
-            payload = data[position:stop]
+            if with_data:
+                payload = data[position:stop]
             position = stop
         else:
             return None

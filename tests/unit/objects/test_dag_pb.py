@@ -133,7 +133,7 @@ def test_a_malformed_node_is_refused(block: bytes, problem: str) -> None:
 
 
 @given(nodes(), st.data())
-def test_the_short_way_of_reading_never_disagrees_with_the_careful_one(node: PBNode, data: st.DataObject) -> None:
+def test_the_short_ways_of_reading_never_disagree_with_the_careful_one(node: PBNode, data: st.DataObject) -> None:
     block = bytearray(dag_pb.encode_parts(node.links, node.data))
     for _ in range(data.draw(st.integers(0, 3))):
         if block:
@@ -148,6 +148,11 @@ def test_the_short_way_of_reading_never_disagrees_with_the_careful_one(node: PBN
     except (DecodeError, IndexError):
         short = None
     assert short is None or short == careful
+    try:
+        cids: list[Cid] | None = dag_pb.link_cids(cut)
+    except DecodeError:
+        cids = None
+    assert cids == (careful and [link.cid for link in careful.links])
 
 
 def test_a_name_that_is_not_utf8_survives_the_data_model() -> None:

@@ -306,14 +306,18 @@ def compare_many(parent: Path, where: str, runs: int, count: int, base: float) -
 
 
 def compare_distance(parent: Path, runs: int, mebibytes: int, base: float) -> None:
-    """A round trip of 20 ms, with the proxy and without any delay in it."""
+    """Round trips of 20 and 200 ms, with the proxy and without any delay in it."""
     with fresh(parent, "far") as large:
         make_file(large, mebibytes)
 
         def measure(delay: float) -> Fetch:
             return fetch(parent, large, Node, Node, sync=False, base=base, options=(), delay=delay)
 
-        subjects = {"no delay": lambda: measure(0.001), "20 ms": lambda: measure(20.0)}
+        subjects = {
+            "no delay": lambda: measure(0.001),
+            "20 ms": lambda: measure(20.0),
+            "200 ms": lambda: measure(200.0),
+        }
         title = f"Fetch of {mebibytes} MiB, ipvcs → ipvcs, through a proxy that adds to the round trip"
         _compare(title, mebibytes * MIB, runs, subjects, kubo="no delay")
 
@@ -356,7 +360,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="*", default=[400, 1024], metavar="MIB")
     parser.add_argument("--files", type=int, nargs="*", default=[3_000, 10_000])
-    parser.add_argument("--where", type=Path, default=Path("/dev/shm"), help="a directory on tmpfs")
+    parser.add_argument("--where", type=Path, default=Path("/dev/shm"), help="where homes lie: a directory on tmpfs")
     parser.add_argument("--only", choices=("sizes", "many", "distance", "holders"))
     options = parser.parse_args(arguments)
     parent = Path(tempfile.mkdtemp(prefix="bench-exchange-", dir=options.where))
@@ -365,10 +369,10 @@ def main(arguments: Sequence[str]) -> None:
         print(f"\nstart-up of a command, taken off: {base:.3f} s")
         if options.only in (None, "sizes"):
             for size in options.sizes:
-                compare_sizes(parent, "tmpfs", options.runs, size, base)
+                compare_sizes(parent, str(options.where), options.runs, size, base)
         if options.only in (None, "many"):
             for count in options.files:
-                compare_many(parent, "tmpfs", options.runs, count, base)
+                compare_many(parent, str(options.where), options.runs, count, base)
         if options.only in (None, "distance"):
             compare_distance(parent, options.runs, 400, base)
         if options.only in (None, "holders"):

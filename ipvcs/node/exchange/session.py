@@ -2,7 +2,7 @@
 
 A want waits in a queue until some peer has room for it. *Sources* are peers that have shown to have something of what
 we want; each has a window of wants in flight, sized to half a second of what it delivers, and takes the next wants from
-the queue whenever half of its window is free. So fast peers fetch more, and a peer that slows down holds little back.
+the queue whenever enough of its window is free. So fast peers fetch more, and a peer that slows down holds little back.
 
     queued ──assign──► asked of one source ──block──► done
        ▲                  │ DONT_HAVE, silence, disconnect

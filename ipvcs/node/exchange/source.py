@@ -15,6 +15,9 @@ MAX_IN_FLIGHT: Final = 24 * 1024 * 1024
 """Bytes in flight however fast a peer is: three quarters of what the network holds unread of one
 (`Limits.peer_memory`). Kubo sends each message on a stream of its own, so no window holds it back, and what exceeds the
 bound is lost with its stream."""
+REFILL: Final = 8 * 1024 * 1024
+"""Bytes free of a window at which it is filled up, if that is not half of it: two full messages. What is free is not on
+its way, and over a long line that is what the speed is lost by."""
 TARGET_SECONDS: Final = 0.5
 """Seconds of delivery to have in flight: several round trips on any link, and little to take back from who slows."""
 _LOST: Final = 3
@@ -106,9 +109,10 @@ class Source:
         return max(MIN_WANTS, min(MAX_WANTS, int(target / max(mean_size, 1.0))))
 
     def room(self, mean_size: float) -> int:
-        """Return how many wants to add now: 0 until half of the window is free, so that many travel together."""
+        """Return how many wants to add now: 0 until enough of the window is free, so that many travel together."""
         window = self.window(mean_size)
-        return window - len(self.outstanding) if len(self.outstanding) <= window // 2 else 0
+        free = window - len(self.outstanding)
+        return free if free >= min(window - window // 2, int(REFILL / max(mean_size, 1.0))) else 0
 
     def load(self, mean_size: float) -> float:
         """Return how full its window is, from 0 on."""

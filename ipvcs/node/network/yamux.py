@@ -370,7 +370,7 @@ class YamuxSession:
             self._outbox.append(frames.go_away(frames.PROTOCOL_ERROR))
 
     def consumed(self, key: StreamKey, size: int, now: float) -> None:
-        """Give the peer credit for what the reader took, in updates of half a window and more."""
+        """Give the peer credit for what the reader took, when it is worth a frame."""
         assert isinstance(key, YamuxStream)
         if key.gone or key.peer_ended or key.discarding:
             return

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from ipvcs.node.exchange.session import ASK_AGAIN, MAX_CANDIDATES, PROBES, SEARCH_DELAY, STALL
-from ipvcs.node.exchange.source import MAX_IN_FLIGHT
+from ipvcs.node.exchange.source import MAX_IN_FLIGHT, REFILL
 from tests.unit.node.exchange.session_world import CIDS, KIB, MIB, SessionWorld, WorldPeer
 
 
@@ -16,9 +16,9 @@ def test_speed_is_learnt_though_a_message_holds_a_whole_window(latency: float, s
     count = 400 * MIB // size
     world = SessionWorld([WorldPeer("bob", set(CIDS), latency=latency)], CIDS[:count], size=size)
     took = world.run()
-    # At least half of a window is in flight, a window is bounded, and a byte is in flight for a round trip.
-    rate = min(100 * MIB, MAX_IN_FLIGHT / 2 / (2 * latency))
-    assert took < 1.25 * 400 * MIB / rate
+    # All of a window but `REFILL` is in flight, a window is bounded, and a byte is in flight for a round trip.
+    rate = min(100 * MIB, (MAX_IN_FLIGHT - REFILL) / (2 * latency))
+    assert took < 1.3 * 400 * MIB / rate
     assert world.duplicates == 0
 
 

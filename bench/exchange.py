@@ -29,8 +29,8 @@ from tests.interop.kubo_peer import KuboPeer
 
 KUBO_PROFILE: Final = ("--profile", "unixfs-v0-2015")
 PATIENCE: Final = 120.0
-"""Seconds for Kubo to fetch; beyond, the run counts as not finished. Of a directory of 10,000 files it asks for more at
-once than the 1,024 blocks that Kubo takes of a peer, and mostly sits idle until it asks again."""
+"""Seconds for Kubo to fetch; beyond, the run counts as not finished. Two Kubos and a directory of 5,000 files sit idle,
+most likely as one asks for more than the 1,024 blocks that the other takes wants for."""
 LISTEN: Final = json.dumps(["/ip4/127.0.0.1/tcp/0"])
 
 

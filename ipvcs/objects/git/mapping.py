@@ -101,9 +101,13 @@ class Mapper:
         hashed.finish(oid)
         return mapped
 
-    def map_tree(self, oid: ObjectId, payload: bytes) -> Mapped:
-        """Map the tree `oid` after its children; arguments and errors as `map_commit`."""
-        tree = ParsedTree.of(self._body(oid, payload, GitType.TREE), self.object_format)
+    def map_tree(self, oid: ObjectId, payload: bytes, parsed: ParsedTree | None = None) -> Mapped:
+        """Map the tree `oid` after its children; `parsed` is what its body holds, if the caller has read it.
+
+        Arguments and errors else as `map_commit`.
+        """
+        body = self._body(oid, payload, GitType.TREE)
+        tree = ParsedTree.of(body, self.object_format) if parsed is None else parsed
         children = [None if (kind := entry.kind) is None else self._mapped(entry.oid, kind) for entry in tree.entries]
         return build_tree(tree, payload, children, self._writer)
 

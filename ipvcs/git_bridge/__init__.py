@@ -1,0 +1,1 @@
+"""Git repositories by IPFS: conversion, the published layout, and the remote helper."""

@@ -1,0 +1,159 @@
+"""The user's `git`, which reads and writes repositories for us. No other file starts a `git` process.
+
+What git is asked, it is asked about the objects as they are: without replace refs and grafts, which are the user's own
+view and not what the ids say.
+
+Spec: git(1), gitformat-*(5); DESIGN §2 "Git is not rewritten here"
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, Final
+
+from ipvcs.errors import IpvcsError, UsageError
+from ipvcs.objects.git.object_id import ObjectFormat
+
+_MAX_WORDS: Final = 2000
+"""Characters of git's own words that an error repeats."""
+
+
+class GitNotFoundError(UsageError):
+    """There is no `git` to start."""
+
+    exit_code = 128
+
+    def __init__(self) -> None:
+        super().__init__("cannot start 'git'", hint="install git, or put it on PATH")
+
+
+class GitError(IpvcsError):
+    """A `git` command failed; `words` is what it said."""
+
+    def __init__(self, command: str, status: int, words: str) -> None:
+        said = words.strip().removeprefix("fatal: ").removeprefix("error: ")[-_MAX_WORDS:]
+        super().__init__(f"git {command} failed: {said}" if said else f"git {command} failed with status {status}")
+        self.command = command
+        self.status = status
+        self.words = words
+
+
+class GitRepository:
+    """One repository, by its git directory."""
+
+    def __init__(self, git_dir: Path, environ: Mapping[str, str]) -> None:
+        """Use `git_dir`, and git with `environ`, of which what would lead to other repositories is left out."""
+        self.git_dir: Final = git_dir
+        kept = {name: value for name, value in environ.items() if name not in _LEADS_ELSEWHERE}
+        self._environ = kept | {
+            "GIT_DIR": str(git_dir),
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_GRAFT_FILE": os.devnull,
+            "LC_ALL": "C",
+        }
+
+    @cached_property
+    def object_format(self) -> ObjectFormat:
+        """The hash function of the repository's ids."""
+        return ObjectFormat(self.run("rev-parse", "--show-object-format").decode().strip())
+
+    def run(self, *arguments: str | Path, stdin: bytes | IO[bytes] = b"", stdout: IO[bytes] | None = None) -> bytes:
+        """Run one command to its end; return what it printed, or b"" when that goes to `stdout`.
+
+        Raises:
+            GitError: it failed.
+            GitNotFoundError: there is no git.
+        """
+        given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+        try:
+            done: subprocess.CompletedProcess[bytes] = subprocess.run(
+                ["git", *map(str, arguments)],
+                env=self._environ,
+                stdout=subprocess.PIPE if stdout is None else stdout,
+                stderr=subprocess.PIPE,
+                check=False,
+                **given,
+            )
+        except FileNotFoundError:
+            raise GitNotFoundError from None
+        if done.returncode:
+            raise GitError(str(arguments[0]), done.returncode, done.stderr.decode(errors="replace"))
+        return done.stdout or b""
+
+    def ask(self, *arguments: str) -> bool:
+        """Run one command whose status is its answer: 0 is yes, 1 is no. Raises GitError for any other."""
+        try:
+            self.run(*arguments)
+        except GitError as exc:
+            if exc.status == 1:
+                return False
+            raise
+        return True
+
+    @contextmanager
+    def start(
+        self, *arguments: str | Path, stdin: IO[bytes] | int = subprocess.DEVNULL
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run one command while the block runs, its output to be read from `stdout` as it comes.
+
+        At the end of the block the command has to have ended well; when the block raises, it is killed.
+
+        Raises:
+            GitError: it failed.
+            GitNotFoundError: there is no git.
+        """
+        with ExitStack() as stack:
+            words = stack.enter_context(TemporaryFile())  # a pipe that nobody reads would fill up and stop git
+            try:
+                process = subprocess.Popen(
+                    ["git", *map(str, arguments)],
+                    env=self._environ,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=words,
+                    bufsize=_BUFFER,
+                )
+            except FileNotFoundError:
+                raise GitNotFoundError from None
+            stack.callback(_end, process)
+            yield process
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+            if process.wait():
+                words.seek(0)
+                raise GitError(str(arguments[0]), process.returncode, words.read().decode(errors="replace"))
+
+    def is_shallow(self) -> bool:
+        """Tell whether the history here is cut off somewhere."""
+        return self.run("rev-parse", "--is-shallow-repository").strip() == b"true"
+
+    def resolve(self, revisions: Sequence[str]) -> list[str]:
+        """Return the ids that `revisions` name. Raises GitError for the first that names nothing."""
+        return [self.run("rev-parse", "--verify", "--end-of-options", each).decode().strip() for each in revisions]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with suppress(BrokenPipeError):
+                stream.close()
+
+
+_BUFFER: Final = 1024 * 1024
+_LEADS_ELSEWHERE: Final = frozenset(
+    {
+        "GIT_COMMON_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+        "GIT_WORK_TREE",
+    }
+)

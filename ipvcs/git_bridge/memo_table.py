@@ -1,0 +1,72 @@
+"""What the objects of one repository are mapped as: this session's conversions, and those that the home remembers.
+
+The home takes a memo only of a block that it has, so those of this session wait until their blocks are flushed. What
+is looked up most was used lately: two generations of entries are kept in memory, the rest is asked of the home.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from ipvcs.multiformats.cid import Cid
+from ipvcs.objects.git.layout import Mapped
+from ipvcs.objects.git.mapping import MemoKey
+from ipvcs.objects.git.modes import NodeKind
+from ipvcs.objects.git.object_id import ObjectId
+from ipvcs.storage.interface import BlockWriting
+from ipvcs.storage.memos import Memos
+
+GENERATION: Final = 100_000
+"""Entries after which the older half is forgotten: some 25 MB each."""
+BATCH: Final = 20_000
+"""New memos that wait for a flush at most."""
+
+
+class MemoTable:
+    """(oid, kind) to what it is mapped as."""
+
+    def __init__(self, memos: Memos, writer: BlockWriting, key: Callable[[ObjectId, NodeKind], MemoKey]) -> None:
+        """Remember in `memos` under what `key` gives; the mapped blocks go to `writer`."""
+        self._memos = memos
+        self._writer = writer
+        self._key = key
+        self._young: dict[tuple[bytes, NodeKind], Mapped] = {}
+        self._old: dict[tuple[bytes, NodeKind], Mapped] = {}
+        self._new: dict[bytes, tuple[Cid, int]] = {}
+
+    def find(self, oid: ObjectId, kind: NodeKind) -> Mapped | None:
+        """Return what `oid` is mapped as, under just that kind; None when it has not been, or was collected since.
+
+        What an earlier session mapped is protected from now on, its own block only: what it reaches is the caller's.
+        """
+        key = (oid.raw, kind)
+        if (found := self._young.get(key)) is not None:
+            return found
+        if (found := self._old.get(key)) is not None:
+            self._remember(key, found)
+            return found
+        name = str(self._key(oid, kind)).encode()
+        if (entry := self._new.get(name)) is None:
+            entry = self._memos.get_many([name]).get(name)
+            if entry is None or self._writer.rely_on([entry[0]]):
+                return None
+        found = Mapped(entry[0], entry[1], kind)
+        self._remember(key, found)
+        return found
+
+    def add(self, oid: ObjectId, mapped: Mapped) -> None:
+        """Remember a conversion of this session."""
+        self._remember((oid.raw, mapped.kind), mapped)
+        self._new[str(self._key(oid, mapped.kind)).encode()] = (mapped.cid, mapped.size)
+        if len(self._new) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Return when all that was added, and the blocks, are durable."""
+        self._writer.flush()
+        self._memos.put_many(self._new)
+        self._new.clear()
+
+    def _remember(self, key: tuple[bytes, NodeKind], mapped: Mapped) -> None:
+        self._young[key] = mapped
+        if len(self._young) >= GENERATION:
+            self._old, self._young = self._young, {}

@@ -1,0 +1,133 @@
+"""Git objects as `git cat-file --batch` prints them: a line `<oid> <type> <size>`, the body, a newline.
+
+`ObjectFeed` reads many, in the order in which git was given their ids; `ObjectReader` asks for one at a time.
+
+Spec: git-cat-file(1), "BATCH OUTPUT"
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from subprocess import PIPE
+from typing import IO, Final, Self
+
+from ipvcs.errors import IpvcsError, NotFoundError
+from ipvcs.git_bridge.git import GitRepository
+from ipvcs.objects.git.object_id import ObjectId, ObjectIdError
+from ipvcs.objects.git.payload import GitType
+
+_FORMAT: Final = "--batch=%(objectname) %(objecttype) %(objectsize) %(rest)"
+"""`%(rest)` makes git take the first word of each line alone; what follows is the path that `rev-list` prints."""
+_SKIP_SIZE: Final = 1024 * 1024
+
+
+class GitObjectMissingError(NotFoundError):
+    """The repository does not have an object that it should have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"object '{name}' is missing from the repository",
+            hint="`git fsck` lists what is damaged; in a partial clone, `git fetch --refetch` brings all of it",
+        )
+        self.name = name
+
+
+class FeedError(IpvcsError):
+    """`git cat-file` printed something else than objects."""
+
+
+@dataclass(slots=True)
+class FedObject:
+    """One object while its body streams by: `read` gives up to so many bytes of it, b"" at its end."""
+
+    oid: ObjectId
+    type: GitType
+    size: int
+    _file: IO[bytes]
+    _left: int
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes of the body, b"" at the end."""
+        data = self._file.read(min(size, self._left))
+        if not data and self._left:
+            raise FeedError(f"git cat-file ends inside object '{self.oid}'")
+        self._left -= len(data)
+        return data
+
+    def body(self) -> bytes:
+        """Return the rest of the body, as large as it is."""
+        return self.read(self._left) if self._left else b""
+
+    def finish(self) -> None:
+        """Read past what is left of the body."""
+        while self._left:
+            self.read(min(_SKIP_SIZE, self._left))
+        if self._file.read(1) != b"\n":
+            raise FeedError(f"git cat-file prints no newline after object '{self.oid}'")
+
+
+@contextmanager
+def feeding(repository: GitRepository, names: IO[bytes]) -> Iterator[Iterator[FedObject]]:
+    """Yield the objects that the lines of the file `names` start with, in that order, as `rev-list --objects` prints
+    them. Errors as `iter_objects`, and GitError.
+    """
+    with repository.start("cat-file", _FORMAT, "--buffer", stdin=names) as process:
+        assert process.stdout is not None
+        yield iter_objects(process.stdout)
+
+
+def iter_objects(file: IO[bytes]) -> Iterator[FedObject]:
+    """Yield the objects of a batch; what is not read of one is skipped before the next.
+
+    Raises:
+        GitObjectMissingError: there is no such object.
+        FeedError: this is no output of `cat-file --batch`.
+    """
+    while line := file.readline():
+        fed = _parse(line, file)
+        yield fed
+        fed.finish()
+
+
+def _parse(line: bytes, file: IO[bytes]) -> FedObject:
+    words = line.split(b" ", 3)
+    if len(words) >= 2 and words[1].strip() in (b"missing", b"ambiguous"):
+        raise GitObjectMissingError(words[0].decode(errors="replace"))
+    try:
+        name, git_type, size = words[:3]
+        return FedObject(ObjectId.parse(name.decode()), GitType(git_type.decode()), int(size), file, int(size))
+    except (ValueError, ObjectIdError) as exc:
+        raise FeedError(f"git cat-file prints '{line[:100].decode(errors='replace')}'") from exc
+
+
+class ObjectReader:
+    """Objects of one repository, one at a time; the process that reads them stays until the end of the block."""
+
+    def __init__(self, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._current: FedObject | None = None
+
+    @classmethod
+    @contextmanager
+    def open(cls, repository: GitRepository) -> Iterator[Self]:
+        """Read objects of `repository` while the block runs."""
+        with repository.start("cat-file", _FORMAT, stdin=PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            reader = cls(process.stdin, process.stdout)
+            yield reader
+            reader._skip()  # or git would die of what nobody reads
+
+    def get(self, oid: ObjectId) -> FedObject:
+        """Return an object; the one before it can't be read any more. Raises GitObjectMissingError."""
+        self._skip()
+        self._stdin.write(oid.hex.encode() + b"\n")
+        self._stdin.flush()
+        self._current = _parse(self._stdout.readline(), self._stdout)
+        return self._current
+
+    def _skip(self) -> None:
+        current, self._current = self._current, None
+        if current is not None:
+            current.finish()

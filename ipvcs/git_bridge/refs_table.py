@@ -5,7 +5,7 @@ The CID is that of what the ref's object is mapped as, so a reader reaches every
 Spec: DESIGN §5
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ipvcs.errors import DecodeError
@@ -58,13 +58,3 @@ def decode_refs(data: bytes, object_format: ObjectFormat) -> dict[RefName, Ref]:
         last = name
         refs[parse_refname(name)] = Ref(oid, Cid.parse(cid))
     return refs
-
-
-def prefix_conflict(names: Iterable[RefName]) -> tuple[RefName, RefName] | None:
-    """Return two names of which one is a directory of the other, which no repository can hold; None: there are none."""
-    last: RefName | None = None
-    for name in sorted(names, key=lambda each: each.replace(b"/", b"\0")):
-        if last is not None and name.startswith(last + b"/"):
-            return last, name
-        last = name
-    return None

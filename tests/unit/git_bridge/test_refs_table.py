@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ipvcs.errors import DecodeError
 from ipvcs.git_bridge.refname import RefName, RefNameError
-from ipvcs.git_bridge.refs_table import Ref, RefsTableError, decode_refs, encode_refs, prefix_conflict
+from ipvcs.git_bridge.refs_table import Ref, RefsTableError, decode_refs, encode_refs
 from ipvcs.objects.block import Block
 from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 
@@ -64,9 +64,3 @@ def test_garbage_raises_only_our_errors(data: bytes) -> None:
         pass
     else:
         assert data == b""
-
-
-def test_no_repository_holds_a_ref_and_a_directory_of_one_name() -> None:
-    tree = [RefName(b"refs/heads/" + name) for name in (b"a", b"a-b", b"a/b", b"c")]
-    assert prefix_conflict(tree) == (tree[0], tree[2])
-    assert prefix_conflict([tree[1], tree[2], tree[3]]) is None

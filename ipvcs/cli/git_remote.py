@@ -1,11 +1,108 @@
-"""Entry point of `git-remote-ipfs` and `git-remote-ipns`, which git runs for `ipfs::…` and `ipns://…` remotes."""
+"""Entry point of `git-remote-ipfs` and `git-remote-ipns`, which git runs for `ipfs::…`, `ipfs://…` and `ipns://…`.
 
+git-remote-ipfs <remote> <address or URL>       with GIT_DIR set, the protocol on stdin and stdout
+"""
+
+import os
+import signal
 import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from ipvcs.cli.app import App
+    from ipvcs.cli.fetching import FetchingBlocks
+    from ipvcs.git_bridge.names import Names
+    from ipvcs.git_bridge.progress import GitProgress
+    from ipvcs.multiformats.peer_id import PeerId
+    from ipvcs.storage.home import Home
 
 
-def main() -> None:
-    """Tell git that this version can't reach remotes yet. The helper's protocol comes with the node (see README)."""
-    sys.stdout.close()
-    print("error: this version of ipvcs has no git remote helper yet", file=sys.stderr)
-    print("hint: README says what works; `ipvcs --help` lists the commands", file=sys.stderr)
-    sys.exit(128)
+def main() -> NoReturn:
+    """Answer git, and exit. Until the modules are imported, SIGINT just ends the process."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from ipvcs.cli.main import exit_after
+
+    exit_after(_run)
+
+
+def _run() -> int:
+    from ipvcs.cli.app import App
+    from ipvcs.errors import UsageError
+    from ipvcs.git_bridge.git import GitRepository
+    from ipvcs.git_bridge.remote_helper import RemoteHelper
+    from ipvcs.git_bridge.remote_url import parse_remote_url
+
+    git_dir = os.environ.get("GIT_DIR")
+    if len(sys.argv) not in (2, 3) or git_dir is None:
+        raise UsageError(
+            "this is a remote helper, which git runs by itself", hint="try `git clone ipfs::/ipns/<NodeId>`"
+        )
+    app = App(None, os.environ)
+    try:
+        url = parse_remote_url(sys.argv[-1])
+        # Whatever runs below this has the directory of the daemon or of git, not ours.
+        repository = GitRepository(Path(git_dir).absolute(), os.environ)
+        RemoteHelper(url, repository, _HelperNode(app), sys.stdin.buffer, sys.stdout.buffer).run()
+    finally:
+        app.close()
+    return 0
+
+
+class _HelperNode:
+    """The home and its node, for the helper."""
+
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self._names: Names | None = None
+        self._progress: GitProgress | None = None
+
+    @property
+    def home(self) -> "Home":
+        return self._app.home
+
+    @property
+    def reader(self) -> "FetchingBlocks":
+        return self._app.blocks
+
+    @property
+    def names(self) -> "Names":
+        if self._names is None:
+            from ipvcs.git_bridge.names import Names
+
+            self._names = Names(self._app.home, self._app.client())
+        return self._names
+
+    def find_key(self, name: str) -> "tuple[str, PeerId] | None":
+        from ipvcs.multiformats.peer_id import PeerId, PeerIdError
+
+        keystore = self._app.keystore
+        own = keystore.node_public_key().peer_id
+        names = keystore.names()
+        if name in names:
+            return name, keystore.find(name).public_key.peer_id
+        try:
+            wanted = PeerId.parse(name)
+        except PeerIdError:
+            return None
+        if wanted == own:
+            return "self", own
+        keys = ((each, keystore.find(each).public_key.peer_id) for each in names)
+        return next((found for found in keys if found[1] == wanted), None)
+
+    def note(self, line: str) -> None:
+        self._app.ui.note(line)
+
+    def progress(self, done: int, total: int) -> None:
+        if self._progress is None:
+            from ipvcs.git_bridge.progress import GitProgress
+
+            self._progress = GitProgress("Converting objects", _write_error, time.monotonic)
+        self._progress(done, total)
+
+
+def _write_error(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -79,10 +79,20 @@ def cli(ctx: click.Context, home: str | None) -> None:
 
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
-    try:
+
+    def invoke() -> int:
         # Not click's own `main`, which turns a broken pipe into an exit status of 1.
         with cli.make_context("ipvcs", list(args)) as context:
             status = cli.invoke(context)
+        return status if isinstance(status, int) else 0
+
+    return _guarded(invoke)
+
+
+def _guarded(action: Callable[[], int]) -> int:
+    """Do `action` and return its exit status, or that of what it raised, which is reported."""
+    try:
+        status = action()
         with output_errors():
             sys.stdout.flush()
     except (ReaderGoneError, BrokenPipeError):  # the latter from click's help
@@ -90,7 +100,7 @@ def run(args: Sequence[str]) -> int:
         return ReaderGoneError.exit_code
     except BaseException as error:
         return _report_signal(error) or report(error)
-    return status if isinstance(status, int) else 0
+    return status
 
 
 def report(error: BaseException) -> int:
@@ -213,10 +223,15 @@ def _open_closed_streams() -> None:
 
 def main() -> NoReturn:
     """Run the process's command line, and exit."""
+    exit_after(lambda: run(sys.argv[1:]))
+
+
+def exit_after(action: Callable[[], int]) -> NoReturn:
+    """Do what the process is there for, and exit with the status that it returns, or of what it raises."""
     _open_closed_streams()
     try:
         with _ending_signals():
-            status = run(sys.argv[1:])
+            status = _guarded(action)
     except _TerminatedError as error:  # when it was about to end anyway
         status = error.status
     except KeyboardInterrupt:

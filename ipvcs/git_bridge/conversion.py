@@ -76,6 +76,10 @@ class Converter:
         """Return what `oid` was mapped as, None when it was not, or when it is of another type than `kind` says."""
         return self._memos.find(oid, kind)
 
+    def add(self, oid: ObjectId, mapped: Mapped) -> None:
+        """Take over what somebody else says `oid` is mapped as, whose block the caller has checked and stored."""
+        self._memos.add(oid, mapped)
+
     def convert(self, tips: Sequence[ObjectId], known: Sequence[ObjectId], progress: OnProgress) -> list[Mapped]:
         """Map all that `tips` reach and return what they became, in order; durable, and remembered, on return.
 

@@ -96,11 +96,12 @@ class GitRepository:
 
     @contextmanager
     def start(
-        self, *arguments: str | Path, stdin: IO[bytes] | int = subprocess.DEVNULL
+        self, *arguments: str | Path, stdin: IO[bytes] | int = subprocess.DEVNULL, is_shown: bool = False
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run one command while the block runs, its output to be read from `stdout` as it comes.
 
-        At the end of the block the command has to have ended well; when the block raises, it is killed.
+        At the end of the block the command has to have ended well; when the block raises, it is killed. `is_shown` lets
+        it talk to the user.
 
         Raises:
             GitError: it failed.
@@ -114,7 +115,7 @@ class GitRepository:
                     env=self._environ,
                     stdin=stdin,
                     stdout=subprocess.PIPE,
-                    stderr=words,
+                    stderr=None if is_shown else words,
                     bufsize=_BUFFER,
                 )
             except FileNotFoundError:

@@ -81,19 +81,18 @@ def decide(
         facts: of the repository that is pushed from.
         atomic: all or none.
     """
+    verdicts = [_decide_one(each, current, head, facts) for each in asked]
     there = RefDirectories(current)
-    verdicts: list[Verdict] = []
-    for each in asked:
-        verdict = _decide_one(each, current, head, facts)
-        if verdict.refusal is None:
+    for each, verdict in zip(asked, verdicts, strict=True):
+        if verdict.refusal is None and each.new is None:
+            there.remove(RefName(each.target))
+    for index, (each, verdict) in enumerate(zip(asked, verdicts, strict=True)):
+        if verdict.refusal is None and each.new is not None:
             name = RefName(each.target)
-            if each.new is None:
-                there.remove(name)
-            elif (obstacle := there.obstacle(name)) is not None:
-                verdict = Verdict(each.target, f"'{show(obstacle)}' exists; cannot create '{show(name)}'")
+            if (obstacle := there.obstacle(name)) is not None:
+                verdicts[index] = Verdict(name, f"'{show(obstacle)}' exists; cannot create '{show(name)}'")
             else:
                 there.add(name)
-        verdicts.append(verdict)
     if atomic and any(verdict.refusal not in (None, UP_TO_DATE) for verdict in verdicts):
         return [Verdict(each.target, ATOMIC) if each.refusal is None else each for each in verdicts]
     return verdicts

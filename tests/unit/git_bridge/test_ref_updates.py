@@ -121,7 +121,8 @@ def test_an_atomic_push_is_all_or_nothing() -> None:
 
 def test_updates_of_one_push_see_each_other() -> None:
     gone = {RefName(b"refs/heads/a"): FIRST}
-    replaced = judge(Asked(b"refs/heads/a", None), Asked(b"refs/heads/a/b", SIDE), current=gone)
-    assert [verdict.refusal for verdict in replaced] == [None, None]
+    change = [Asked(b"refs/heads/a/b", SIDE), Asked(b"refs/heads/a", None)]
+    for order in (change, change[::-1]):
+        assert [verdict.refusal for verdict in judge(*order, current=gone)] == [None, None]
     both = judge(Asked(b"refs/heads/x", SIDE), Asked(b"refs/heads/x/y", SIDE))
     assert [verdict.refusal for verdict in both] == [None, "'refs/heads/x' exists; cannot create 'refs/heads/x/y'"]

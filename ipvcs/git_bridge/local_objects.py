@@ -1,0 +1,42 @@
+"""What the user's repository knows of objects: the facts that a push is judged by."""
+
+from ipvcs.git_bridge.git import GitError, GitRepository
+from ipvcs.git_bridge.object_feed import GitObjectMissingError, ObjectReader
+from ipvcs.objects.git.object_id import ObjectId
+from ipvcs.objects.git.payload import GitType
+
+
+class LocalObjects:
+    """See `ref_updates.ObjectFacts`."""
+
+    def __init__(self, repository: GitRepository, reader: ObjectReader) -> None:
+        self._repository = repository
+        self._reader = reader
+
+    def type_of(self, oid: ObjectId) -> GitType | None:
+        """Return the object's type, None when it is not there."""
+        try:
+            return self._reader.get(oid).type
+        except GitObjectMissingError:
+            return None
+
+    def has(self, oid: ObjectId) -> bool:
+        """Whether the object is there."""
+        return self.type_of(oid) is not None
+
+    def is_commit(self, oid: ObjectId) -> bool:
+        """Whether it is a commit itself, not a tag of one."""
+        return self.type_of(oid) is GitType.COMMIT
+
+    def is_ancestor(self, old: ObjectId, new: ObjectId) -> bool:
+        """Whether the commit `old` is in the history of `new`; both are there."""
+        return self._repository.ask("merge-base", "--is-ancestor", old.hex, new.hex)
+
+    def resolve(self, revision: bytes) -> ObjectId | None:
+        """Return the id that a revision names, None when it names nothing."""
+        text = revision.decode(errors="surrogateescape")
+        try:
+            out = self._repository.run("rev-parse", "--verify", "-q", "--end-of-options", text)
+        except GitError:
+            return None
+        return ObjectId.parse(out.decode().strip())

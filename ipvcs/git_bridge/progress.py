@@ -1,0 +1,32 @@
+"""Progress as git shows its own: `Converting objects: 45% (4500/10000)`, on one line, and `, done.` at the end.
+
+Spec: git's progress.c
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+_PAUSE: Final = 0.1
+"""Seconds between updates; between looks at the clock there are `_LOOK` steps."""
+_LOOK: Final = 64
+
+
+class GitProgress:
+    """Called with how much is done of how much; writes what changes."""
+
+    def __init__(self, title: str, write: Callable[[str], object], clock: Callable[[], float]) -> None:
+        """Show `title` by `write`, which has to print at once. `clock` gives seconds."""
+        self._title = title
+        self._write = write
+        self._clock = clock
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` things are done."""
+        if done != total:
+            if done % _LOOK or self._clock() < self._next:
+                return
+            self._next = self._clock() + _PAUSE
+        percent = 100 * done // total if total else 100
+        end = ", done.\n" if done == total else "\r"
+        self._write(f"{self._title}: {percent:3d}% ({done}/{total}){end}")

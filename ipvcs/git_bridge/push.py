@@ -1,0 +1,270 @@
+"""One push: judge, convert, pack, write the new root, and let the name lead to it unless somebody was faster.
+
+    read the name ─► judge each update ─► convert and pack what is new ─► new root ─► pin ─► publish if unchanged
+         ▲                                                                                        │ changed meanwhile
+         └────────────────────────────────────────────────────────────────────────────────────────┘
+
+Until the last step nothing that anybody sees has changed, and everything before it can be done again at little cost:
+objects that were converted are remembered. What is pinned: the roots of the last `KEPT_ROOTS` pushes to a name, which
+keep the packs and what people browse, and the commits and tags that their refs point at, which keep the objects.
+
+Spec: DESIGN §5 "Push"
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from ipvcs.errors import IpvcsError, UnavailableError
+from ipvcs.git_bridge.bases import Bases
+from ipvcs.git_bridge.conversion import Converter, OnProgress, converting
+from ipvcs.git_bridge.git import GitError, GitRepository
+from ipvcs.git_bridge.local_objects import LocalObjects
+from ipvcs.git_bridge.manifest import Manifest
+from ipvcs.git_bridge.names import Names
+from ipvcs.git_bridge.object_feed import ObjectReader
+from ipvcs.git_bridge.packing import StoredPack, make_pack
+from ipvcs.git_bridge.place import Place, entries_of, find_place, put_at
+from ipvcs.git_bridge.published_tree import PublishedTree, is_published, read_published, write_published
+from ipvcs.git_bridge.ref_updates import Asked, Verdict, decide
+from ipvcs.git_bridge.refname import BRANCHES, RefName, RefNameError, parse_refname
+from ipvcs.git_bridge.refs_table import Ref
+from ipvcs.git_bridge.snapshot import take_snapshot
+from ipvcs.multiformats.cid import Cid
+from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.naming.succession import State
+from ipvcs.objects.block import BlockNotFoundError, BlockReader
+from ipvcs.objects.git.modes import NodeKind
+from ipvcs.objects.git.object_id import ObjectId
+from ipvcs.objects.path import parse_path, resolve
+from ipvcs.storage.home import Home
+from ipvcs.storage.interface import BlockWriting
+from ipvcs.storage.pins import Pin, PinMode
+
+KEPT_ROOTS: Final = 10
+"""Roots of a name that stay pinned, the newest included: who is fetching an older one should be able to end."""
+ATTEMPTS: Final = 8
+"""Times that a push is tried while others push to the same name."""
+PROFILE: Final = "unixfs-v1-2025"
+"""By which blobs of a repository are cut that is pushed for the first time."""
+_PIN: Final = "git "
+
+
+class PushContendedError(UnavailableError):
+    """Others kept changing the name while we were about to."""
+
+    def __init__(self, name: PeerId) -> None:
+        super().__init__(
+            f"'{name.to_base36()}' was changed by others {ATTEMPTS} times during this push", hint="push again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is pushed to: the place `path` behind the name of our `key`."""
+
+    key: str
+    name: PeerId
+    path: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the name leads to before a push. `tree` is None where nothing was pushed yet."""
+
+    state: State
+    place: Place
+    tree: PublishedTree | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def refs(self) -> dict[RefName, ObjectId]:
+        """Where its refs point."""
+        return {name: ref.oid for name, ref in self.tree.refs.items()} if self.tree else {}
+
+    @property
+    def head(self) -> RefName | None:
+        """Its current branch."""
+        head = self.tree.manifest.head if self.tree else None
+        return None if head is None or isinstance(head, ObjectId) else head
+
+
+class _Both:
+    """A `BlockReader` of what a session has written and what else there is."""
+
+    def __init__(self, writer: BlockWriting, rest: BlockReader) -> None:
+        self._writer = writer
+        self._rest = rest
+
+    def get(self, cid: Cid) -> bytes:
+        """Return the block's bytes. Raises BlockNotFoundError."""
+        try:
+            return self._writer.get(cid)
+        except BlockNotFoundError:
+            return self._rest.get(cid)
+
+
+class Pusher:
+    """Pushes from one repository to one target."""
+
+    def __init__(
+        self, home: Home, reader: BlockReader, names: Names, repository: GitRepository, target: Target
+    ) -> None:
+        """Push from `repository` to `target`; what of it is not in `home` is read with `reader`."""
+        self._home = home
+        self._reader = reader
+        self._names = names
+        self._repository = repository
+        self._target = target
+
+    def read(self) -> Standing:
+        """Return what the name leads to now.
+
+        Raises:
+            RemoteCommandError: nobody could be asked.
+            PlaceTakenError: something else is where the repository should be.
+            NotARepositoryError, ManifestError and the like: what was pushed there can't be read.
+        """
+        found = self._names.newest(self._target.name.to_base36(), self._target.name)
+        root = None if found.path is None else resolve(self._reader, parse_path(found.path)).cid
+        place = find_place(self._reader, root, self._target.path)
+        tree = None
+        if place.repository is not None and is_published(self._reader, place.repository):
+            tree = read_published(self._reader, place.repository)
+        assert found.state is not None, "a key's name has a state"
+        return Standing(found.state, place, tree, found.warnings)
+
+    def push(
+        self, asked: Sequence[Asked], progress: OnProgress, *, atomic: bool = False, dry_run: bool = False
+    ) -> list[Verdict]:
+        """Do what is asked as far as it may be done, and return what became of each update.
+
+        Raises:
+            PushContendedError: others were faster, again and again.
+            GitError, GitObjectMissingError: the repository is damaged. DiskError: full.
+            RemoteCommandError: the name could not be read or published; nothing has changed then.
+        """
+        for _ in range(ATTEMPTS):
+            standing = self.read()
+            with ObjectReader.open(self._repository) as objects:
+                facts = LocalObjects(self._repository, objects)
+                verdicts = decide(asked, standing.refs, standing.head, facts, atomic=atomic)
+            accepted = [each for each, verdict in zip(asked, verdicts, strict=True) if verdict.refusal is None]
+            if dry_run or not accepted or self._apply(standing, accepted, progress):
+                return verdicts
+        raise PushContendedError(self._target.name)
+
+    def _apply(self, standing: Standing, accepted: Sequence[Asked], progress: OnProgress) -> bool:
+        """Publish a root in which `accepted` is done; False: the name has changed since it was read."""
+        tree = standing.tree or self._new_tree(standing.place)
+        with (
+            self._home.blocks.writing() as writer,
+            converting(self._repository, self._home, writer, tree.manifest.profile) as converter,
+        ):
+            both = _Both(writer, self._reader)
+            bases = Bases(self._home, self._repository, both, writer, converter, tree)
+            tips = sorted({each.new for each in accepted if each.new is not None})
+            mapped = dict(zip(tips, converter.convert(tips, bases.commits, progress) if tips else (), strict=True))
+            refs = dict(tree.refs)
+            for each in accepted:
+                if each.new is None:
+                    refs.pop(RefName(each.target), None)
+                else:
+                    refs[RefName(each.target)] = Ref(each.new, mapped[each.new].cid)
+            pack = self._pack(tips, bases.commits, converter, writer)
+            new = self._new_root(standing, tree, refs, pack)
+            snapshots = {name: take_snapshot(both, ref, tree.manifest.object_format) for name, ref in refs.items()}
+            root = put_at(standing.place, write_published(new, snapshots, writer), both, writer)
+            writer.flush()
+            number = standing.state[0] + 1
+            self._pin(root.cid, {ref.cid for ref in refs.values()}, number, complete=bases.complete)
+            if not self._names.publish(self._target.key, self._target.name, f"/ipfs/{root.cid}", standing.state):
+                return False
+            self._unpin_old(number)
+        return True
+
+    def _new_tree(self, place: Place) -> PublishedTree:
+        """Return a repository without anything in it."""
+        kept = entries_of(self._reader, place.repository, place.path) if place.repository is not None else ()
+        manifest = Manifest(self._repository.object_format, PROFILE, None, (), None, 0, 0, self._target.name)
+        return PublishedTree(manifest, {}, {}, kept)
+
+    def _new_root(
+        self, standing: Standing, tree: PublishedTree, refs: dict[RefName, Ref], pack: StoredPack | None
+    ) -> PublishedTree:
+        before = tree.manifest
+        manifest = replace(
+            before,
+            head=self._choose_head(before.head, refs),
+            packs=before.packs if pack is None else (*before.packs, pack.entry),
+            previous=standing.place.repository if standing.tree else None,
+            sequence=before.sequence + 1,
+            published=int(time.time()),
+            publisher=self._target.name,
+        )
+        return PublishedTree(manifest, refs, {**tree.packs, **(pack.files if pack else {})}, tree.kept)
+
+    def _pack(
+        self, tips: Sequence[ObjectId], bases: Sequence[ObjectId], converter: Converter, writer: BlockWriting
+    ) -> StoredPack | None:
+        """Pack what is new; None when nothing is, as with a branch at a commit that is there."""
+        revisions = [*(tip.hex for tip in tips), *(f"^{base}" for base in bases)]
+        stdin = "".join(f"{each}\n" for each in revisions).encode()
+        if not tips or not self._repository.run("rev-list", "--objects", "--max-count=1", "--stdin", stdin=stdin):
+            return None
+        listed = self._repository.run("rev-list", "--stdin", stdin=stdin).decode().split()
+        rows = []
+        for oid in map(ObjectId.parse, listed):
+            found = converter.find(oid, NodeKind.COMMIT)
+            assert found is not None, "it was converted just now"
+            rows.append((oid, found.cid, found.size))
+        tags = ((tip, converter.find(tip, NodeKind.TAG)) for tip in tips)
+        rows += [(tip, found.cid, found.size) for tip, found in tags if found is not None]
+        with TemporaryDirectory(dir=self._home.temporary, prefix="push-") as directory:
+            return make_pack(self._repository, tips, bases, rows, Path(directory), writer)
+
+    def _choose_head(self, head: RefName | ObjectId | None, refs: Iterable[RefName]) -> RefName | ObjectId | None:
+        """Keep HEAD while its branch is there; else the branch checked out here, the usual one, or the first."""
+        branches = [name for name in sorted(refs) if name.startswith(BRANCHES)]
+        if isinstance(head, ObjectId) or head in branches:
+            return head
+        for command in (("symbolic-ref", "-q", "HEAD"), ("config", "--get", "init.defaultBranch")):
+            with suppress(GitError, RefNameError):
+                text = self._repository.run(*command).strip()
+                name = parse_refname(text if text.startswith(b"refs/") else BRANCHES + text)
+                if name in branches:
+                    return name
+        return branches[0] if branches else head
+
+    # ---- pins ----
+
+    def _pin(self, root: Cid, tips: set[Cid], number: int, *, complete: bool) -> None:
+        pins = self._home.pins
+        ours: list[Pin] = []
+        for cid in (root, *tips):
+            before = pins.try_get(cid)
+            if before is not None and before.mode is PinMode.RECURSIVE and not before.name.startswith(_PIN):
+                continue  # somebody's own, which keeps it as well
+            whole = complete if before is None else before.complete or complete
+            ours.append(Pin(cid, PinMode.RECURSIVE, f"{self._pin_prefix}{number}", whole))
+        pins.add(ours)
+
+    def _unpin_old(self, number: int) -> None:
+        """Take away pins of ours that no root among the last `KEPT_ROOTS` has renewed."""
+        old = []
+        for pin in self._home.pins.iter_pins():
+            if pin.name.startswith(self._pin_prefix):
+                with suppress(ValueError):
+                    if int(pin.name.removeprefix(self._pin_prefix)) <= number - KEPT_ROOTS:
+                        old.append(pin.cid)
+        with suppress(IpvcsError):  # it is no failure of the push; the next one tries again
+            self._home.pins.remove(old)
+
+    @property
+    def _pin_prefix(self) -> str:
+        place = "".join(f"/{part.decode(errors='replace')}" for part in self._target.path)
+        return f"{_PIN}{self._target.name.to_base36()}{place[:100]} "

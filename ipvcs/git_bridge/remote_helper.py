@@ -1,0 +1,239 @@
+"""The remote helper: answers what git asks on stdin, for one remote.
+
+Spec: gitremote-helpers(7); SPECSHEET §17
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Final, Protocol
+
+from ipvcs.errors import UsageError
+from ipvcs.git_bridge.fetch import ExpectingReader, fetch_packs
+from ipvcs.git_bridge.git import GitRepository
+from ipvcs.git_bridge.helper_protocol import (
+    CapabilitiesAsked,
+    FetchAsked,
+    HelperProtocol,
+    OptionGiven,
+    PushAsked,
+    PushSpec,
+    RefsAsked,
+    SessionEnded,
+)
+from ipvcs.git_bridge.local_objects import LocalObjects
+from ipvcs.git_bridge.names import Names
+from ipvcs.git_bridge.object_feed import ObjectReader
+from ipvcs.git_bridge.published_tree import PublishedTree, read_published
+from ipvcs.git_bridge.push import Pusher, Target
+from ipvcs.git_bridge.ref_updates import NO_MATCH, Asked, Verdict
+from ipvcs.git_bridge.remote_url import RemoteUrl
+from ipvcs.multiformats.cid import Cid
+from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
+from ipvcs.objects.path import parse_path, resolve
+from ipvcs.storage.home import Home
+
+_CAPABILITIES: Final = (b"fetch", b"push", b"option", b"object-format")
+
+
+class ReadOnlyRemoteError(UsageError):
+    """A remote that can't be pushed to."""
+
+    exit_code = 128
+
+    def __init__(self, url: RemoteUrl, why: str, hint: str) -> None:
+        super().__init__(f"cannot push to '{url}': {why}", hint=hint)
+        self.url = url
+
+
+class Node(Protocol):
+    """What the helper needs of the home and its node."""
+
+    @property
+    def home(self) -> Home:
+        """The home."""
+
+    @property
+    def reader(self) -> ExpectingReader:
+        """Its blocks; those that it lacks are fetched."""
+
+    @property
+    def names(self) -> Names:
+        """Names; asking starts the node if none runs."""
+
+    def find_key(self, name: str) -> tuple[str, PeerId] | None:
+        """Return (name, NodeId) of the key of ours that `name`, either of both, means; None: it is none of ours."""
+
+    def note(self, line: str) -> None:
+        """Tell the user something."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell the user how many objects of how many are converted."""
+
+
+@dataclass(slots=True)
+class _Options:
+    verbosity: int = 1
+    progress: bool = False
+    dry_run: bool = False
+    atomic: bool = False
+    shows_object_format: bool = False
+    leases: dict[bytes, ObjectId | None] = field(default_factory=dict)
+
+
+class RemoteHelper:
+    """One session with git."""
+
+    def __init__(
+        self, url: RemoteUrl, repository: GitRepository, node: Node, stdin: IO[bytes], stdout: IO[bytes]
+    ) -> None:
+        self._url = url
+        self._repository = repository
+        self._node = node
+        self._stdin = stdin
+        self._stdout = stdout
+        self._options = _Options()
+        self._listed: PublishedTree | None = None
+
+    def run(self) -> None:
+        """Answer until git wants nothing more. Raises what goes wrong; git then sees the session end."""
+        protocol = HelperProtocol()
+        for line in self._stdin:
+            request = protocol.receive_line(line.removesuffix(b"\n"))
+            if isinstance(request, SessionEnded):
+                return
+            if isinstance(request, CapabilitiesAsked):
+                self._say(*_CAPABILITIES, b"")
+            elif isinstance(request, OptionGiven):
+                self._say(self._take_option(request.name, request.value))
+            elif isinstance(request, RefsAsked):
+                self._list(for_push=request.for_push)
+            elif isinstance(request, FetchAsked):
+                self._fetch([oid for oid, _name in request.wanted])
+            elif isinstance(request, PushAsked):
+                self._push(request.specs)
+        protocol.receive_end()
+
+    def _say(self, *lines: bytes) -> None:
+        self._stdout.write(b"".join(line + b"\n" for line in lines))
+        self._stdout.flush()
+
+    # ---- options ----
+
+    def _take_option(self, name: str, value: bytes) -> bytes:
+        options = self._options
+        if name == "verbosity" and value.isdigit():
+            options.verbosity = int(value)
+        elif name == "object-format" and value in (b"", b"true"):  # git 2.39 sends no value, and ends if it is refused
+            options.shows_object_format = True
+        elif name in _FLAGS and value in (b"true", b"false"):
+            _FLAGS[name](options, value == b"true")
+        elif name == "cas":
+            target, _, expected = value.rpartition(b":")
+            oid = ObjectId.parse(expected.decode(errors="replace"))
+            options.leases[target] = oid if any(oid.raw) else None
+        else:
+            return b"unsupported"
+        return b"ok"
+
+    # ---- list ----
+
+    def _list(self, *, for_push: bool) -> None:
+        tree = self._pusher().read().tree if for_push else self._read()
+        self._listed = tree
+        lines: list[bytes] = []
+        if tree is not None:
+            object_format, refs, head = tree.manifest.object_format, tree.refs, tree.manifest.head
+            if self._options.shows_object_format and object_format is not ObjectFormat.SHA1:
+                lines.append(b":object-format " + object_format.encode())
+            lines += [ref.oid.hex.encode() + b" " + name for name, ref in refs.items()]
+            if isinstance(head, ObjectId):
+                lines.append(head.hex.encode() + b" HEAD")
+            elif head in refs:
+                lines.append(b"@" + (head or b"") + b" HEAD")
+        self._say(*lines, b"")
+
+    def _read(self) -> PublishedTree:
+        reader = self._node.reader
+        root: Cid
+        if self._url.namespace == "ipns":
+            own = self._node.find_key(self._url.root)
+            found = self._node.names.newest(self._url.root, own[1] if own else None)
+            for warning in found.warnings:
+                self._node.note(f"warning: {warning}")
+            if found.path is None:
+                raise UsageError(f"nothing was pushed to '{self._url}' yet", hint=f"`git push ipfs::{self._url}` does")
+            path = parse_path("/".join((found.path.rstrip("/"), *self._url.path)))
+        else:
+            path = parse_path(str(self._url))
+        root = resolve(reader, path).cid
+        return read_published(reader, root)
+
+    # ---- fetch ----
+
+    def _fetch(self, wanted: Sequence[ObjectId]) -> None:
+        tree = self._listed or self._read()
+        quiet = self._options.verbosity < 1 or not self._options.progress
+        fetch_packs(self._repository, self._node.reader, tree, sorted(set(wanted)), quiet=quiet)
+        self._say(b"")
+
+    # ---- push ----
+
+    def _pusher(self) -> Pusher:
+        if not self._url.is_writable:
+            raise ReadOnlyRemoteError(
+                self._url, "a CID never changes", "push to a name: `ipfs::/ipns/self` is this home's own"
+            )
+        found = self._node.find_key(self._url.root)
+        if found is None:
+            raise ReadOnlyRemoteError(
+                self._url,
+                f"this home has no key '{self._url.root}'",
+                "`ipvcs key list` shows those it has; `ipvcs key gen NAME` makes one",
+            )
+        key, name = found
+        path = tuple(part.encode(errors="surrogateescape") for part in self._url.path)
+        node = self._node
+        return Pusher(node.home, node.reader, node.names, self._repository, Target(key, name, path))
+
+    def _push(self, specs: Sequence[PushSpec]) -> None:
+        asked: list[Asked] = []
+        unmatched: list[Verdict] = []
+        with ObjectReader.open(self._repository) as objects:
+            facts = LocalObjects(self._repository, objects)
+            for spec in specs:
+                new = facts.resolve(spec.source) if spec.source else None
+                if spec.source and new is None:
+                    unmatched.append(Verdict(spec.target, NO_MATCH))
+                    continue
+                has_lease = spec.target in self._options.leases
+                expected = self._options.leases.get(spec.target)
+                asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
+        options = self._options
+        progress = self._node.progress if options.progress and options.verbosity >= 1 else _show_nothing
+        verdicts = self._pusher().push(asked, progress, atomic=options.atomic, dry_run=options.dry_run)
+        self._say(*map(_answer, [*verdicts, *unmatched]), b"")
+
+
+def _answer(verdict: Verdict) -> bytes:
+    if verdict.refusal is None:
+        return b"ok " + verdict.target + (b" forced update" if verdict.forced else b"")
+    return b"error " + verdict.target + b" " + verdict.refusal.encode()
+
+
+def _show_nothing(_done: int, _total: int) -> None:
+    """Show no progress."""
+
+
+def _flag(name: str) -> Callable[[_Options, bool], None]:
+    return lambda options, value: setattr(options, name, value)
+
+
+_FLAGS: Final[dict[str, Callable[[_Options, bool], None]]] = {
+    "progress": _flag("progress"),
+    "dry-run": _flag("dry_run"),
+    "atomic": _flag("atomic"),
+    "followtags": lambda _options, _value: None,  # git itself asks for the tags
+    "force": lambda _options, _value: None,  # each update that is forced says so
+    "cloning": lambda _options, _value: None,
+}

@@ -115,7 +115,7 @@ def _decide_one(asked: Asked, current: Mapping[RefName, ObjectId], head: RefName
     if old is None:
         return Verdict(name)
     why = _why_not_forward(name, old, new, facts)
-    if why is not None and not asked.force:
+    if why is not None and not (asked.force or asked.has_lease):  # a lease that holds is as good as force
         return Verdict(name, why)
     return Verdict(name, None, forced=why is not None)
 

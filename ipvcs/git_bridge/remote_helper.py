@@ -147,7 +147,9 @@ class RemoteHelper:
             if self._options.shows_object_format and object_format is not ObjectFormat.SHA1:
                 lines.append(b":object-format " + object_format.encode())
             lines += [ref.oid.hex.encode() + b" " + name for name, ref in refs.items()]
-            if isinstance(head, ObjectId):
+            if for_push:  # as receive-pack: `push --mirror` would delete a HEAD that is listed
+                pass
+            elif isinstance(head, ObjectId):
                 lines.append(head.hex.encode() + b" HEAD")
             elif head in refs:
                 lines.append(b"@" + (head or b"") + b" HEAD")

@@ -1,0 +1,239 @@
+"""Real git, and remotes that are names: three daemons, of which the reader knows the one in the middle and the name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipvcs.objects.git.object_id import ObjectFormat
+from tests.cli_runner import Ipvcs
+from tests.e2e.daemons import Daemons
+from tests.e2e.fetching import address_of, bootstrap, peer_of
+from tests.e2e.git_user import GitUser
+
+pytestmark = pytest.mark.network
+
+
+class Net:
+    """A publisher and a reader who meet through a third node."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.daemons = Daemons(path)
+        middle = self.daemons.start(self.daemons.make_home("middle"))
+        self.publisher, self.reader = (self.daemons.make_home(name) for name in ("publisher", "reader"))
+        for home in (self.publisher, self.reader):
+            bootstrap(home, address_of(middle))
+        self.running = {home: self.daemons.start(home) for home in (self.publisher, self.reader)}
+        self.name = peer_of(self.running[self.publisher])
+
+    def url(self, path: Path) -> str:
+        """Return a remote of the publisher's name that no other test uses."""
+        return f"ipfs::/ipns/{self.name}/{path.name}"
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
+    made = Net(tmp_path_factory.mktemp("net"))
+    yield made
+    made.daemons.close()
+
+
+@pytest.fixture
+def author(net: Net, tmp_path: Path) -> GitUser:
+    """The publisher, with a repository of one commit whose remote `ipfs` is a place behind its name."""
+    user = GitUser(tmp_path / "work", net.publisher).init()
+    user("remote", "add", "ipfs", net.url(tmp_path))
+    user.commit("file", "one")
+    return user
+
+
+def clone(net: Net, tmp_path: Path, name: str = "clone", *words: str) -> GitUser:
+    """Clone what the author pushed, as the reader."""
+    GitUser(tmp_path, net.reader)("clone", "-q", *words, net.url(tmp_path), name)
+    return GitUser(tmp_path / name, net.reader)
+
+
+@pytest.mark.parametrize("object_format", ObjectFormat)
+def test_who_knows_the_name_clones_what_was_pushed(net: Net, tmp_path: Path, object_format: ObjectFormat) -> None:
+    author = GitUser(tmp_path / "work", net.publisher).init(object_format)
+    author.commit("dir/file", "one")
+    author("tag", "-a", "-m", "a tag", "v1")
+    author("update-index", "--add", "--cacheinfo", f"160000,{'1' * (2 * object_format.size)},submodule")
+    author.commit("run", "#!/bin/sh\n")
+    author("push", "-q", net.url(tmp_path), "main", "v1")
+    reader = clone(net, tmp_path)
+    assert reader.objects("HEAD", "v1") == author.objects("main", "v1")
+    assert reader("fsck", "--full", "--strict") == ""
+    assert reader("rev-parse", "--show-object-format").strip() == object_format
+    assert (reader.path / "dir" / "file").read_text() == "one"
+    assert reader("symbolic-ref", "HEAD").strip() == "refs/heads/main"
+
+
+def test_what_is_new_follows(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "-u", "ipfs", "main")
+    reader = clone(net, tmp_path)
+    author.commit("file", "two")
+    author("checkout", "-q", "-b", "side/branch", "main~1")
+    side = author.commit("other", "three")
+    author("push", "-q", "ipfs", "main", "side/branch")
+    reader("pull", "-q")
+    assert (reader.path / "file").read_text() == "two"
+    assert reader("rev-parse", "origin/side/branch").strip() == side
+    assert reader.run("push").err.count("this home has no key") == 1
+
+
+def test_a_person_reads_files_by_their_paths(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    path = f"/ipns/{net.name}/{tmp_path.name}"
+    Ipvcs(net.reader).ok("name", "resolve", "--nocache", net.name)  # what an earlier test saw may be 10 s old
+    assert Ipvcs(net.reader).ok("cat", f"{path}/heads/main/file").out == "one"
+    assert "ipvcs.json" in Ipvcs(net.reader).ok("ls", path).out
+
+
+def test_git_clones_from_what_get_leaves(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    Ipvcs(net.reader).ok("name", "resolve", "--nocache", net.name)
+    Ipvcs(net.reader).ok("get", "-o", tmp_path / "got", f"/ipns/{net.name}/{tmp_path.name}")
+    user = GitUser(tmp_path, net.reader)
+    user("clone", "-q", "got", "copy")
+    assert GitUser(tmp_path / "copy", net.reader).objects() == author.objects()
+
+
+def test_refs_of_every_sort(net: Net, tmp_path: Path, author: GitUser) -> None:
+    commit = author("rev-parse", "main").strip()
+    blob = author("rev-parse", "main:file").strip()
+    author("tag", "-a", "-m", "tag", "v1")
+    author("tag", "-a", "-m", "tag of a tag", "nested", "v1")
+    author("tag", "light")
+    author("tag", "file", blob)
+    author("notes", "add", "-m", "a note")
+    author("update-ref", b"refs/heads/\xff\xfe", commit)
+    author("update-ref", "refs/heads/é$(x)'", commit)
+    author("update-ref", "refs/other/place", blob)
+    author("push", "-q", "--mirror", "ipfs")
+    pushed = {name: oid for name, oid in author.refs().items() if not name.startswith("refs/remotes/")}
+    assert len(pushed) == 9
+    assert author.remote_refs("ipfs") == pushed
+    reader = clone(net, tmp_path, "mirror", "--mirror")
+    assert reader.refs() == pushed
+    assert reader.objects() == author.objects()
+    author("update-ref", "-d", "refs/other/place")
+    author("push", "-q", "--mirror", "ipfs")
+    assert "refs/other/place" not in reader.remote_refs("origin")
+
+
+def test_one_push_creates_updates_and_deletes(author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main", "main:gone", "main:stays")
+    new = author.commit("file", "two")
+    said = author.run("push", "--porcelain", "ipfs", "main", ":gone", "main:refs/heads/new")
+    assert said.code == 0
+    assert sorted(line[0] for line in said.out.splitlines()[1:-1]) == [" ", "*", "-"]
+    stays = author("rev-parse", "main~1").strip()
+    assert author.remote_refs("ipfs") == {
+        "refs/heads/main": new, "refs/heads/new": new, "refs/heads/stays": stays,
+    }  # fmt: skip
+
+
+def test_refusals_are_in_gits_own_words(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author.commit("file", "two")
+    author("tag", "v1", "main~1")
+    author("push", "-q", "ipfs", "main", "v1")
+    other = GitUser(tmp_path / "other", net.publisher)
+    GitUser(tmp_path, net.publisher)("clone", "-q", net.url(tmp_path), "other")
+    other.commit("file", "three")
+    other("push", "-q")
+    author("tag", "-f", "v1", "main")
+    author("checkout", "-q", "--orphan", "orphan")
+    author.commit("file", "elsewhere")
+    before = author.remote_refs("ipfs")
+    for words, reason in (
+        (("main~1:refs/heads/other", "orphan:main"), "fetch first"),
+        (("v1",), "already exists"),
+        (("--force-with-lease=main:main~1", "orphan:main"), "stale info"),
+        ((":main",), "deletion of the current branch prohibited"),
+        (("main:refs/heads/main/sub",), "'refs/heads/main' exists"),
+        (("main^{tree}:refs/heads/tree",), "a branch can only point at a commit"),
+        (("--atomic", "main~1:refs/heads/new", "v1"), "atomic push failed"),
+    ):
+        said = author.run("push", "ipfs", *words)
+        assert said.code == 1, words
+        assert reason in said.err, said.err
+        author.run("push", "-q", "ipfs", ":other")
+        assert author.remote_refs("ipfs") == before, words
+    author("fetch", "-q", "ipfs")
+    assert "(non-fast-forward)" in author.run("push", "ipfs", "orphan:main").err
+
+
+def test_force_says_so_and_a_lease_that_holds_is_enough(author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    old = author("rev-parse", "main").strip()
+    author("commit", "-q", "--amend", "-m", "again")
+    assert "(forced update)" in author.run("push", "--force", "ipfs", "main").err
+    again = author("rev-parse", "main").strip()
+    author("commit", "-q", "--amend", "-m", "and again")
+    assert author.run("push", f"--force-with-lease=main:{old}", "ipfs", "main").code == 1
+    author("push", "-q", f"--force-with-lease=main:{again}", "ipfs", "main")
+    assert author.remote_refs("ipfs") == {"refs/heads/main": author("rev-parse", "main").strip()}
+
+
+def test_a_dry_run_changes_nothing(author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    before = author("ls-remote", "ipfs")
+    author.commit("file", "two")
+    assert "main -> main" in author.run("push", "--dry-run", "ipfs", "main").err
+    assert author("ls-remote", "ipfs") == before
+
+
+def test_a_state_by_its_cid_can_be_cloned_and_not_pushed_to(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    root = Ipvcs(net.publisher).ok("dag", "resolve", f"/ipns/{net.name}/{tmp_path.name}").out.strip()
+    old = author("rev-parse", "main").strip()
+    author.commit("file", "two")
+    author("push", "-q", "ipfs", "main")
+    reader = GitUser(tmp_path, net.reader)
+    for number, url in enumerate((f"ipfs://{root}", f"ipfs::/ipfs/{root}")):
+        reader("clone", "-q", url, str(number))
+        assert GitUser(tmp_path / str(number), net.reader)("rev-parse", "HEAD").strip() == old
+    assert "a CID never changes" in author.run("push", f"ipfs://{root}", "main").err
+
+
+def test_repositories_of_one_name_leave_each_other_alone(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    second = GitUser(tmp_path / "second", net.publisher).init()
+    second.commit("elsewhere", "x")
+    second("push", "-q", net.url(tmp_path) + "-second/deep", "main")
+    assert author.remote_refs("ipfs") == {"refs/heads/main": author("rev-parse", "main").strip()}
+    assert second.remote_refs(net.url(tmp_path) + "-second/deep") == second.refs()
+    said = second.run("push", net.url(tmp_path) + "/objects/x", "main")
+    assert "belongs to the repository that lies there" in said.err
+
+
+def test_pushes_at_once_are_all_there_in_the_end(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    users = []
+    for number in range(3):
+        GitUser(tmp_path, net.publisher)("clone", "-q", net.url(tmp_path), f"user{number}")
+        users.append(GitUser(tmp_path / f"user{number}", net.publisher))
+        users[-1].commit(f"file{number}", "x")
+    pushes = [user.start("push", "-q", "origin", f"HEAD:branch{number}") for number, user in enumerate(users)]
+    for push in pushes:
+        out, _ = push.communicate(timeout=60)
+        assert push.returncode == 0, out.decode()
+    expected = {f"refs/heads/branch{number}": user("rev-parse", "HEAD").strip() for number, user in enumerate(users)}
+    assert author.remote_refs("ipfs") == expected | {"refs/heads/main": author("rev-parse", "main").strip()}
+
+
+def test_what_is_none_of_ours_is_said_clearly(net: Net, tmp_path: Path, author: GitUser) -> None:
+    nothing = "k51qzi5uqu5dgutdk6i1ynyzgkqngpha5xpgia3a5qqp4jsh0u4csozksxel2r"
+    reader = GitUser(tmp_path, net.reader)
+    for url, problem in (
+        ("ipfs::nonsense", "cannot use 'nonsense' as a remote"),
+        (f"ipfs::/ipns/{nothing}", nothing),
+        (f"ipns://{net.name}/not/there", "not"),
+    ):
+        said = reader.run("clone", "-q", url, "x")
+        assert said.code == 128
+        assert problem in said.err, said.err
+        assert not (tmp_path / "x").exists()
+    del author

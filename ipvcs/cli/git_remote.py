@@ -45,7 +45,11 @@ def _run() -> int:
         url = parse_remote_url(sys.argv[-1])
         # Whatever runs below this has the directory of the daemon or of git, not ours.
         repository = GitRepository(Path(git_dir).absolute(), os.environ)
-        RemoteHelper(url, repository, _HelperNode(app), sys.stdin.buffer, sys.stdout.buffer).run()
+        way = os.environ.get("IPVCS_FETCH") or "packs"
+        if way not in ("packs", "objects"):
+            raise UsageError(f"IPVCS_FETCH is '{way}'", hint="'packs', which is what it is by default, or 'objects'")
+        stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+        RemoteHelper(url, repository, _HelperNode(app), stdin, stdout, by_objects=way == "objects").run()
     finally:
         app.close()
     return 0

@@ -23,6 +23,7 @@ from ipvcs.git_bridge.helper_protocol import (
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.names import Names
 from ipvcs.git_bridge.object_feed import ObjectReader
+from ipvcs.git_bridge.object_fetch import FetchingReader, fetch_objects
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
 from ipvcs.git_bridge.push import Pusher, Target
 from ipvcs.git_bridge.ref_updates import NO_MATCH, Asked, Verdict
@@ -46,6 +47,10 @@ class ReadOnlyRemoteError(UsageError):
         self.url = url
 
 
+class HelperReader(ExpectingReader, FetchingReader, Protocol):
+    """The home's blocks and, behind them, the network's."""
+
+
 class Node(Protocol):
     """What the helper needs of the home and its node."""
 
@@ -54,7 +59,7 @@ class Node(Protocol):
         """The home."""
 
     @property
-    def reader(self) -> ExpectingReader:
+    def reader(self) -> "HelperReader":
         """Its blocks; those that it lacks are fetched."""
 
     @property
@@ -85,13 +90,22 @@ class RemoteHelper:
     """One session with git."""
 
     def __init__(
-        self, url: RemoteUrl, repository: GitRepository, node: Node, stdin: IO[bytes], stdout: IO[bytes]
+        self,
+        url: RemoteUrl,
+        repository: GitRepository,
+        node: Node,
+        stdin: IO[bytes],
+        stdout: IO[bytes],
+        *,
+        by_objects: bool = False,
     ) -> None:
+        """Answer for the remote `url` of `repository`; `by_objects`: fetch from the object graph and not by packs."""
         self._url = url
         self._repository = repository
         self._node = node
         self._stdin = stdin
         self._stdout = stdout
+        self._by_objects = by_objects
         self._options = _Options()
         self._listed: PublishedTree | None = None
 
@@ -175,8 +189,13 @@ class RemoteHelper:
 
     def _fetch(self, wanted: Sequence[ObjectId]) -> None:
         tree = self._listed or self._read()
+        unique = sorted(set(wanted))
         quiet = self._options.verbosity < 1 or not self._options.progress
-        fetch_packs(self._repository, self._node.reader, tree, sorted(set(wanted)), quiet=quiet)
+        if self._by_objects:
+            node = self._node
+            fetch_objects(self._repository, node.reader, tree, unique, node.home.temporary, lambda _count: None)
+        else:
+            fetch_packs(self._repository, self._node.reader, tree, unique, quiet=quiet)
         self._say(b"")
 
     # ---- push ----

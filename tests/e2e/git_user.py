@@ -23,7 +23,7 @@ class Said:
 class GitUser:
     """Runs git in the directory `path`, with remotes by the node of `home`."""
 
-    def __init__(self, path: Path, home: Path) -> None:
+    def __init__(self, path: Path, home: Path, **environ: str) -> None:
         self.path = path
         self.home = home
         path.mkdir(parents=True, exist_ok=True)
@@ -41,6 +41,7 @@ class GitUser:
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_TERMINAL_PROMPT": "0",
             "IPVCS_PATH": str(home),
+            **environ,
         }
 
     def run(self, *words: str | bytes | Path, stdin: bytes = b"") -> Said:

@@ -8,7 +8,7 @@ import pytest
 from ipvcs.objects.git.object_id import ObjectFormat
 from tests.cli_runner import Ipvcs
 from tests.e2e.daemons import Daemons
-from tests.e2e.fetching import address_of, bootstrap, peer_of
+from tests.e2e.fetching import address_of, bootstrap, noise, peer_of
 from tests.e2e.git_user import GitUser
 
 pytestmark = pytest.mark.network
@@ -68,6 +68,28 @@ def test_who_knows_the_name_clones_what_was_pushed(net: Net, tmp_path: Path, obj
     assert reader("rev-parse", "--show-object-format").strip() == object_format
     assert (reader.path / "dir" / "file").read_text() == "one"
     assert reader("symbolic-ref", "HEAD").strip() == "refs/heads/main"
+
+
+@pytest.mark.parametrize("object_format", ObjectFormat)
+def test_the_object_graph_alone_gives_the_same_ids(net: Net, tmp_path: Path, object_format: ObjectFormat) -> None:
+    author = GitUser(tmp_path / "work", net.publisher).init(object_format)
+    for number in range(5):
+        author.commit(f"dir{number % 2}/file", f"{number}")
+    author("tag", "-a", "-m", "a tag", "v1")
+    (author.path / "run").symlink_to("dir0/file")
+    (author.path / "large").write_bytes(noise(3_000_000, 7))
+    (author.path / "large").chmod(0o755)
+    author("add", "run", "large")
+    author("commit", "-q", "-m", "more")
+    author("push", "-q", net.url(tmp_path), "main", "v1")
+    GitUser(tmp_path, net.reader, IPVCS_FETCH="objects")("clone", "-q", net.url(tmp_path), "clone")
+    reader = GitUser(tmp_path / "clone", net.reader, IPVCS_FETCH="objects")
+    assert reader.objects("HEAD", "v1") == author.objects("main", "v1")
+    assert reader("fsck", "--full", "--strict") == ""
+    author.commit("dir0/file", "again")
+    author("push", "-q", net.url(tmp_path), "main")
+    reader("pull", "-q")
+    assert reader.objects("HEAD") == author.objects("main")
 
 
 def test_what_is_new_follows(net: Net, tmp_path: Path, author: GitUser) -> None:

@@ -29,7 +29,7 @@ def iter_verified(checker: Checker, roots: Iterable[Claim], known: Known | None 
     seen: set[bytes] = set()
     while pending:
         claim = pending.pop()
-        record = _record(claim)
+        record = claim_record(claim)
         if record in seen:
             continue
         seen.add(record)
@@ -49,8 +49,8 @@ def verify_closure(checker: Checker, roots: Iterable[Claim], known: Known | None
 _NO_SIZE: Final = (1 << 64) - 1
 
 
-def _record(claim: Claim) -> bytes:
-    """Return all that a claim says, as bytes: compact, since there is one for every node."""
+def claim_record(claim: Claim) -> bytes:
+    """Return all that a claim says of its node, as bytes: compact, since there is one for every node."""
     size = _NO_SIZE if claim.size is None else claim.size
     return b"%b%b%c%b%b" % (
         claim.oid.raw,

@@ -1,0 +1,62 @@
+"""A pack of whole objects, written as they come: for `git index-pack`, which makes its index and checks every object.
+
+    "PACK" version 2, the count of objects, entries (type and size, then zlib), the hash of all that
+
+Deltas would make it smaller, and nobody keeps it: git packs again when it sees fit.
+
+Spec: gitformat-pack(5)
+"""
+
+import zlib
+from typing import IO, Final
+
+from ipvcs.objects.chunkers.interface import Read
+from ipvcs.objects.git.object_id import ObjectFormat
+from ipvcs.objects.git.payload import GitType
+
+_TYPES: Final = {GitType.COMMIT: 1, GitType.TREE: 2, GitType.BLOB: 3, GitType.TAG: 4}
+_COUNT_AT: Final = 8
+_LEVEL: Final = 1
+"""Of zlib: the pack is read once, on the same machine."""
+_READ_SIZE: Final = 1024 * 1024
+
+
+class PackWriter:
+    """Writes to a file that is opened for reading and writing, and empty. `count` objects are in it."""
+
+    def __init__(self, file: IO[bytes], object_format: ObjectFormat) -> None:
+        self._file = file
+        self._format = object_format
+        self.count = 0
+        file.write(b"PACK" + (2).to_bytes(4, "big") + bytes(4))
+
+    def add(self, git_type: GitType, size: int, read: Read) -> None:
+        """Add an object of `size` bytes, which `read` gives. When it raises, the pack is spoilt."""
+        self._file.write(_entry_header(_TYPES[git_type], size))
+        packer = zlib.compressobj(_LEVEL)
+        while piece := read(_READ_SIZE):
+            self._file.write(packer.compress(piece))
+        self._file.write(packer.flush())
+        self.count += 1
+
+    def finish(self) -> None:
+        """Write the count and the hash, and go back to the start."""
+        self._file.seek(_COUNT_AT)
+        self._file.write(self.count.to_bytes(4, "big"))
+        self._file.seek(0)
+        digest = self._format.hasher()
+        while piece := self._file.read(_READ_SIZE):
+            digest.update(piece)
+        self._file.write(digest.digest())
+        self._file.seek(0)
+
+
+def _entry_header(kind: int, size: int) -> bytes:
+    """Return the type and the size, seven bits at a time, of which the first byte has four."""
+    byte, rest = kind << 4 | size & 15, size >> 4
+    out = bytearray()
+    while rest:
+        out.append(byte | 0x80)
+        byte, rest = rest & 0x7F, rest >> 7
+    out.append(byte)
+    return bytes(out)

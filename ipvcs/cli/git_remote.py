@@ -23,9 +23,9 @@ def main() -> NoReturn:
     """Answer git, and exit. Until the modules are imported, SIGINT just ends the process."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from ipvcs.cli.main import exit_after
+    from ipvcs.cli.main import exit_after, guarded
 
-    exit_after(_run)
+    exit_after(lambda: guarded(_run))
 
 
 def _run() -> int:

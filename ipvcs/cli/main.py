@@ -86,10 +86,10 @@ def run(args: Sequence[str]) -> int:
             status = cli.invoke(context)
         return status if isinstance(status, int) else 0
 
-    return _guarded(invoke)
+    return guarded(invoke)
 
 
-def _guarded(action: Callable[[], int]) -> int:
+def guarded(action: Callable[[], int]) -> int:
     """Do `action` and return its exit status, or that of what it raised, which is reported."""
     try:
         status = action()
@@ -227,11 +227,11 @@ def main() -> NoReturn:
 
 
 def exit_after(action: Callable[[], int]) -> NoReturn:
-    """Do what the process is there for, and exit with the status that it returns, or of what it raises."""
+    """Do what the process is there for, which reports its errors itself, and exit with the status that it returns."""
     _open_closed_streams()
     try:
         with _ending_signals():
-            status = _guarded(action)
+            status = action()
     except _TerminatedError as error:  # when it was about to end anyway
         status = error.status
     except KeyboardInterrupt:

@@ -23,6 +23,11 @@ def publisher(tmp_path_factory: pytest.TempPathFactory, kubo: KuboPeer, helia: H
 @pytest.fixture
 def author(publisher: OwnDaemon, tmp_path: Path) -> GitUser:
     """A repository with a history, pushed."""
+    return push_history(publisher, tmp_path)
+
+
+def push_history(publisher: OwnDaemon, tmp_path: Path) -> GitUser:
+    """Make a repository with a history and push it."""
     user = GitUser(tmp_path / "work", publisher.home).init()
     for number in range(4):
         user.commit("docs/readme", f"text {number}\n")
@@ -60,17 +65,16 @@ def test_helia_lists_and_reads_what_people_browse(
     del author
 
 
-def test_from_a_pin_of_kubo_alone_a_clone_succeeds(
-    publisher: OwnDaemon, author: GitUser, start_kubo: Callable[..., KuboPeer], tmp_path: Path
-) -> None:
+def test_from_a_pin_of_kubo_alone_a_clone_succeeds(start_kubo: Callable[..., KuboPeer], tmp_path: Path) -> None:
     kubo = start_kubo()
-    publisher.connect(kubo.addrs[0])
-    root = root_of(publisher, tmp_path)
-    kubo.pin(root)
-    with own_daemon(tmp_path / "reader") as reader:  # which never meets the publisher
+    with own_daemon(tmp_path / "publisher") as publisher:
+        author = push_history(publisher, tmp_path)
+        publisher.connect(kubo.addrs[0])
+        root = root_of(publisher, tmp_path)
+        kubo.pin(root)
+    with own_daemon(tmp_path / "reader") as reader:
         reader.connect(kubo.addrs[0])
         GitUser(tmp_path, reader.home)("clone", "-q", f"ipfs://{root}", "clone")
-        assert publisher.peer_id not in reader.peers()
-    clone = GitUser(tmp_path / "clone", reader.home)
-    assert clone.objects() == author.objects()
-    assert clone("fsck", "--full", "--strict") == ""
+        clone = GitUser(tmp_path / "clone", reader.home)
+        assert clone.objects() == author.objects()
+        assert clone("fsck", "--full", "--strict") == ""

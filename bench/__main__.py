@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-_ALL = ("start", "cids", "chunkers", "stores", "put", "streams", "exchange", "daemon_load", "attack")
+_ALL = ("start", "cids", "chunkers", "stores", "put", "streams", "exchange", "daemon_load", "attack", "git")
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """One fetch by packs: those that hold something new go straight into `git index-pack`, while they arrive.
 
-Whoever published them may lie about anything. `index-pack --strict` reads every object and refuses what is malformed;
-that the objects are those that were asked for, and lack nothing, git checks itself before it moves a ref.
+Whoever published them may lie about anything. `index-pack` computes the id of every object; that they are those that
+were asked for, and lack nothing, git checks itself before it moves a ref. Malformed objects are carried as they are, as
+git does unless the user has set `fetch.fsckObjects`: real histories have them.
 
 Spec: DESIGN §5 "Fetch"; git-index-pack(1)
 """
@@ -56,7 +57,7 @@ def fetch_packs(
         reader.expect(link.cid)
     for link in links:
         file = FileReader(reader, link.cid)
-        words = ("index-pack", "--stdin", "--strict", "--fix-thin", *(() if quiet else ("-v",)))
+        words = ("index-pack", "--stdin", *repository.index_pack_options(), *(() if quiet else ("-v",)))
         with repository.start(*words, stdin=subprocess.PIPE, is_shown=not quiet) as process:
             assert process.stdin is not None
             assert process.stdout is not None

@@ -52,7 +52,7 @@ class GitRepository:
         self._environ = kept | {
             "GIT_DIR": str(git_dir),
             "GIT_NO_REPLACE_OBJECTS": "1",
-            "GIT_GRAFT_FILE": os.devnull,
+            "GIT_GRAFT_FILE": f"{os.devnull}/none",  # of an empty file git says that grafts are deprecated
             "LC_ALL": "C",
         }
 
@@ -61,8 +61,14 @@ class GitRepository:
         """The hash function of the repository's ids."""
         return ObjectFormat(self.run("rev-parse", "--show-object-format").decode().strip())
 
-    def run(self, *arguments: str | Path, stdin: bytes | IO[bytes] = b"", stdout: IO[bytes] | None = None) -> bytes:
-        """Run one command to its end; return what it printed, or b"" when that goes to `stdout`.
+    def run(
+        self,
+        *arguments: str | Path,
+        stdin: bytes | IO[bytes] = b"",
+        stdout: IO[bytes] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Run one command to its end; return what it printed, or b"" when that goes to `stdout`. `environ` is added.
 
         Raises:
             GitError: it failed.
@@ -72,7 +78,7 @@ class GitRepository:
         try:
             done: subprocess.CompletedProcess[bytes] = subprocess.run(
                 ["git", *map(str, arguments)],
-                env=self._environ,
+                env={**self._environ, **(environ or {})},
                 stdout=subprocess.PIPE if stdout is None else stdout,
                 stderr=subprocess.PIPE,
                 check=False,
@@ -124,10 +130,33 @@ class GitRepository:
             yield process
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
-                    stream.close()
+                    with suppress(BrokenPipeError):  # it has ended before it read all, and says why
+                        stream.close()
             if process.wait():
                 words.seek(0)
                 raise GitError(str(arguments[0]), process.returncode, words.read().decode(errors="replace"))
+
+    def elsewhere(self, objects: Path) -> dict[str, str]:
+        """Return what to add to git's environment to have it write objects to the directory `objects`, which is made,
+        and still read those of the repository.
+        """
+        (objects / "pack").mkdir(parents=True)
+        present = self.run("rev-parse", "--git-path", "objects").decode(errors="surrogateescape").removesuffix("\n")
+        alternates = [str(Path(present).absolute()), self._environ.get(_ALTERNATES, "")]
+        return {"GIT_OBJECT_DIRECTORY": str(objects), _ALTERNATES: os.pathsep.join(filter(None, alternates))}
+
+    def index_pack_options(self) -> tuple[str, ...]:
+        """Return with which options git would index a pack that it fetches: malformed objects are the user's choice.
+
+        Spec: git-config(1), `fetch.fsckObjects`; git's fetch-pack.c, `get_pack`
+        """
+        for key in ("fetch.fsckObjects", "transfer.fsckObjects"):
+            try:
+                return ("--strict",) if self.run("config", "--type=bool", "--get", key).strip() == b"true" else ()
+            except GitError as exc:
+                if exc.status != 1:  # 1: not set
+                    raise
+        return ()
 
     def is_shallow(self) -> bool:
         """Tell whether the history here is cut off somewhere."""
@@ -149,6 +178,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 _BUFFER: Final = 1024 * 1024
+_ALTERNATES: Final = "GIT_ALTERNATE_OBJECT_DIRECTORIES"
 _LEADS_ELSEWHERE: Final = frozenset(
     {
         "GIT_COMMON_DIR",

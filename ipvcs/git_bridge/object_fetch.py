@@ -77,7 +77,7 @@ def fetch_objects(
         walk.run(wanted)
         if pack.count:
             pack.finish()
-            with repository.start("index-pack", "--stdin", "--strict", stdin=file) as process:
+            with repository.start("index-pack", "--stdin", *repository.index_pack_options(), stdin=file) as process:
                 assert process.stdout is not None
                 process.stdout.read()
 

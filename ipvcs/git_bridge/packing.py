@@ -55,7 +55,7 @@ def make_pack(
     revisions = "".join([*(f"{tip}\n" for tip in tips), *(f"^{base}\n" for base in bases)])
     out = repository.run(
         "pack-objects", "--revs", "--delta-base-offset", "-q", directory / "pack",
-        stdin=revisions.encode(),
+        stdin=revisions.encode(), environ=repository.elsewhere(directory / "objects"),
     )  # fmt: skip
     name = f"pack-{out.decode().strip()}"
     files: dict[bytes, PBLink] = {}

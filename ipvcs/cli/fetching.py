@@ -53,6 +53,7 @@ class FetchingBlocks:
         self._running: _Fetch | None = None
         self._at_end = ExitStack()
         self._leased = False
+        self._leasing = threading.Lock()
 
     def expect(self, root: "Cid") -> None:
         """Say that everything that `root` reaches will be read: if something is missing, all of it is fetched."""
@@ -82,7 +83,10 @@ class FetchingBlocks:
         return self._home.blocks.size(cid)
 
     def fetch_all(self, roots: "Iterable[Cid]", *, recursive: bool = True) -> None:
-        """Return when `roots`, and everything that they reach if `recursive`, is in the home. Errors as `get`."""
+        """Return when `roots`, and everything that they reach if `recursive`, is in the home; threads may.
+
+        Errors as `get`.
+        """
         some = list(roots)
         for start in range(0, len(some), _MAX_ROOTS):
             batch = some[start : start + _MAX_ROOTS]
@@ -129,9 +133,10 @@ class FetchingBlocks:
 
     def _prepare(self, cid: "Cid") -> "Client":
         client = self._connect(cid)
-        if not self._leased:
-            self._at_end.enter_context(self._home.blocks.writing())
-            self._leased = True
+        with self._leasing:
+            if not self._leased:
+                self._at_end.enter_context(self._home.blocks.writing())
+                self._leased = True
         return client
 
     def _options(self, recursive: bool) -> dict[str, Any]:

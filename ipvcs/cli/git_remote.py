@@ -60,6 +60,7 @@ class _HelperNode:
 
     def __init__(self, app: "App") -> None:
         self._app = app
+        app.ui.bars = False  # git shows how far it is, and we in its manner
         self._names: Names | None = None
         self._progress: GitProgress | None = None
 

@@ -13,6 +13,13 @@ class LocalObjects:
         self._repository = repository
         self._reader = reader
 
+    def is_empty(self) -> bool:
+        """Whether the repository has no objects at all, of its own or of others that it borrows from."""
+        found = self._repository.run("count-objects", "-v").splitlines()
+        return all(line.endswith(b": 0") for line in found if line.startswith((b"count:", b"in-pack:"))) and not any(
+            line.startswith(b"alternate:") for line in found
+        )
+
     def type_of(self, oid: ObjectId) -> GitType | None:
         """Return the object's type, None when it is not there."""
         try:

@@ -9,7 +9,9 @@ generation: the tables of commits name all commits at once, and each level of tr
 Spec: DESIGN §5 "Fetch", §3.1 "Fetch checks as it descends"
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -44,8 +46,15 @@ _KINDS: Final = {
 }
 
 
+_FILES: Final = frozenset({NodeKind.REGULAR, NodeKind.EXECUTABLE, NodeKind.VERBATIM})
+_BATCH: Final = 100
+"""Nodes of one request."""
+_THREADS: Final = 4
+"""Requests under way: what is read is then seldom waited for."""
+
+
 class FetchingReader(BlockReader, Protocol):
-    """A reader that can bring many blocks at once."""
+    """A reader that can bring many blocks at once; threads may use it together."""
 
     def has(self, cid: Cid) -> bool:
         """Whether the block is here already."""
@@ -72,8 +81,9 @@ def fetch_objects(
     with ExitStack() as stack:
         objects = stack.enter_context(ObjectReader.open(repository))
         file = stack.enter_context(TemporaryFile(dir=directory))
-        pack = PackWriter(file, tree.manifest.object_format)
-        walk = _Walk(reader, tree, LocalObjects(repository, objects), pack, progress)
+        threads = stack.enter_context(ThreadPoolExecutor(_THREADS))
+        pack = PackWriter(file, tree.manifest.object_format, threads)
+        walk = _Walk(reader, tree, LocalObjects(repository, objects), pack, threads, progress)
         walk.run(wanted)
         if pack.count:
             pack.finish()
@@ -89,12 +99,14 @@ class _Walk:
         tree: PublishedTree,
         facts: LocalObjects,
         pack: PackWriter,
+        threads: Executor,
         progress: Callable[[int], None],
     ) -> None:
         self._reader = reader
         self._tree = tree
-        self._facts = facts
+        self._facts = None if facts.is_empty() else facts
         self._pack = pack
+        self._threads = threads
         self._progress = progress
         self._format = tree.manifest.object_format
         self._checker = Checker(reader, self._format, tree.manifest.profile)
@@ -107,7 +119,8 @@ class _Walk:
         cids = {ref.oid: ref.cid for ref in self._tree.refs.values()}
         if lost := [oid for oid in wanted if oid not in cids]:
             raise LyingRepositoryError(lost[0])
-        self._bring([cids[oid] for oid in wanted], recursive=False)
+        if missing := [cids[oid] for oid in wanted if not self._reader.has(cids[oid])]:
+            self._reader.fetch_all(missing, recursive=False)
         self._bring_commits()
         pending = [Claim(oid, self._kind(cids[oid]), cids[oid]) for oid in wanted]
         content: list[Claim] = []
@@ -132,16 +145,15 @@ class _Walk:
         for name, link in self._tree.packs.items():
             if name.endswith(b".commits"):
                 table = CommitsTable(FileReader(self._reader, link.cid).readall(), self._format)
-                self._bring((cid for oid, cid, _size in table if not self._facts.has(oid)), recursive=False)
+                new = [Claim(oid, NodeKind.COMMIT, cid, size) for oid, cid, size in table if not self._has(oid)]
+                for _claim in self._bring(new):
+                    pass
 
     def _walk_content(self, level: Sequence[Claim]) -> None:
         while level:
             new = {claim_record(claim): claim for claim in level}
             level = [claim for record, claim in new.items() if record not in self._checked and not self._is_here(claim)]
-            files = (claim.cid for claim in level if claim.kind is not NodeKind.DIRECTORY)
-            self._bring(files, recursive=True)
-            self._bring((claim.cid for claim in level if claim.kind is NodeKind.DIRECTORY), recursive=False)
-            level = [child for claim in level for child in self._take(claim)]
+            level = [child for claim in self._bring(level) for child in self._take(claim)]
 
     def _take(self, claim: Claim) -> list[Claim]:
         """Prove a node and pack its object; return the claims on what it leads to, or none if git has it."""
@@ -158,9 +170,24 @@ class _Walk:
         return children
 
     def _is_here(self, claim: Claim) -> bool:
-        return claim.oid.raw not in self._packed and self._facts.has(claim.oid)
+        return claim.oid.raw not in self._packed and self._has(claim.oid)
 
-    def _bring(self, cids: Iterable[Cid], *, recursive: bool) -> None:
-        """Have blocks that are not here fetched, all at once."""
-        if missing := [cid for cid in cids if not cid.is_identity and not self._reader.has(cid)]:
-            self._reader.fetch_all(missing, recursive=recursive)
+    def _has(self, oid: ObjectId) -> bool:
+        return self._facts is not None and self._facts.has(oid)
+
+    def _bring(self, claims: Sequence[Claim]) -> Iterator[Claim]:
+        """Yield `claims` when their nodes are here; those that are not are fetched, some batches ahead."""
+        batches = [claims[start : start + _BATCH] for start in range(0, len(claims), _BATCH)]
+        ahead: deque[Future[None]] = deque()
+        for index, batch in enumerate(batches):
+            for coming in batches[index + len(ahead) : index + _THREADS]:
+                ahead.append(self._threads.submit(self._fetch, coming))
+            ahead.popleft().result()
+            yield from batch
+
+    def _fetch(self, claims: Sequence[Claim]) -> None:
+        """Have the nodes of `claims` fetched: of files all that they reach. Runs in a thread."""
+        missing = [claim for claim in claims if not claim.cid.is_identity and not self._reader.has(claim.cid)]
+        for recursive in (False, True):
+            if cids := [claim.cid for claim in missing if (claim.kind in _FILES) is recursive]:
+                self._reader.fetch_all(cids, recursive=recursive)

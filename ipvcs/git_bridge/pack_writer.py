@@ -8,6 +8,8 @@ Spec: gitformat-pack(5)
 """
 
 import zlib
+from collections import deque
+from concurrent.futures import Executor, Future
 from typing import IO, Final
 
 from ipvcs.objects.chunkers.interface import Read
@@ -19,28 +21,48 @@ _COUNT_AT: Final = 8
 _LEVEL: Final = 1
 """Of zlib: the pack is read once, on the same machine."""
 _READ_SIZE: Final = 1024 * 1024
+_AHEAD: Final = 64
+"""Objects that wait for their turn to be written, of `_READ_SIZE` at most each."""
 
 
 class PackWriter:
     """Writes to a file that is opened for reading and writing, and empty. `count` objects are in it."""
 
-    def __init__(self, file: IO[bytes], object_format: ObjectFormat) -> None:
+    def __init__(self, file: IO[bytes], object_format: ObjectFormat, threads: Executor) -> None:
+        """Write to `file`; objects of usual size are compressed by `threads`, some ahead of what is written."""
         self._file = file
         self._format = object_format
+        self._threads = threads
+        self._ahead: deque[tuple[bytes, Future[bytes]]] = deque()
         self.count = 0
         file.write(b"PACK" + (2).to_bytes(4, "big") + bytes(4))
 
     def add(self, git_type: GitType, size: int, read: Read) -> None:
         """Add an object of `size` bytes, which `read` gives. When it raises, the pack is spoilt."""
-        self._file.write(_entry_header(_TYPES[git_type], size))
+        header = _entry_header(_TYPES[git_type], size)
+        self.count += 1
+        if size <= _READ_SIZE:
+            body = b"".join(iter(lambda: read(_READ_SIZE), b""))
+            self._ahead.append((header, self._threads.submit(zlib.compress, body, _LEVEL)))
+            self._write_ahead(_AHEAD)
+            return
+        self._write_ahead(0)
+        self._file.write(header)
         packer = zlib.compressobj(_LEVEL)
         while piece := read(_READ_SIZE):
             self._file.write(packer.compress(piece))
         self._file.write(packer.flush())
-        self.count += 1
+
+    def _write_ahead(self, keep: int) -> None:
+        """Write what was compressed, all but the last `keep`."""
+        while len(self._ahead) > keep:
+            header, packed = self._ahead.popleft()
+            self._file.write(header)
+            self._file.write(packed.result())
 
     def finish(self) -> None:
         """Write the count and the hash, and go back to the start."""
+        self._write_ahead(0)
         self._file.seek(_COUNT_AT)
         self._file.write(self.count.to_bytes(4, "big"))
         self._file.seek(0)

@@ -1,5 +1,7 @@
 """Packs of ours: git reads every object out of them."""
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -23,14 +25,18 @@ def test_git_reads_every_object(object_format: ObjectFormat, tmp_path: Path) -> 
     commit += b"author A <a@example.com> 1 +0000\ncommitter A <a@example.com> 1 +0000\n\nmessage\n"
     tip = other.write(GitType.COMMIT, commit)
     file = BytesIO()
-    writer = PackWriter(file, object_format)
-    for size in expected.values():
-        writer.add(GitType.BLOB, size, BytesIO(b"x" * size).read)
-    writer.add(GitType.TREE, len(tree), BytesIO(tree).read)
-    writer.add(GitType.COMMIT, len(commit), BytesIO(commit).read)
-    writer.finish()
+    with ThreadPoolExecutor(2) as threads:
+        write(PackWriter(file, object_format, threads), expected.values(), tree, commit)
     git("index-pack", "--stdin", "--strict", stdin=file.read())
     git("update-ref", "refs/heads/main", str(tip))
     assert git("fsck", "--full", "--strict") == b""
     listing = ("cat-file", "--batch-all-objects", "--batch-check")
     assert git(*listing) == other(*listing)
+
+
+def write(writer: PackWriter, sizes: Iterable[int], tree: bytes, commit: bytes) -> None:
+    for size in sizes:
+        writer.add(GitType.BLOB, size, BytesIO(b"x" * size).read)
+    writer.add(GitType.TREE, len(tree), BytesIO(tree).read)
+    writer.add(GitType.COMMIT, len(commit), BytesIO(commit).read)
+    writer.finish()

@@ -45,6 +45,11 @@ def running_client(app: "App") -> Client:
     return client
 
 
+def is_within(app: "App") -> bool:
+    """Whether the node that a command needs is to live within it (IPVCS_NO_DAEMON)."""
+    return app.environ.get("IPVCS_NO_DAEMON", "").lower() not in _FALSE
+
+
 def node_client(app: "App", *, loopback_only: bool = False) -> Client:
     """Return a client of the home's node, which is started if it must be.
 
@@ -55,7 +60,7 @@ def node_client(app: "App", *, loopback_only: bool = False) -> Client:
         NodeWithinRefusedError: IPVCS_NO_DAEMON is set while the home's node runs elsewhere.
         DaemonNotRunningError: none runs, and `Daemon.Autostart` is off.
     """
-    if app.environ.get("IPVCS_NO_DAEMON", "").lower() not in _FALSE:
+    if is_within(app):
         return _start_within(app)
     try:
         return running_client(app)

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from ipvcs.cli.app import App
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ipvcs.git_bridge.progress import GitProgress
     from ipvcs.multiformats.peer_id import PeerId
     from ipvcs.storage.home import Home
+
+
+_PATIENCE: Final = 30.0
+"""Seconds without a block after which a fetch gives up: who waits for git would like to know."""
 
 
 def main() -> NoReturn:
@@ -35,8 +39,8 @@ def _run() -> int:
     from ipvcs.git_bridge.remote_helper import RemoteHelper
     from ipvcs.git_bridge.remote_url import parse_remote_url
 
-    git_dir = os.environ.get("GIT_DIR")
-    if len(sys.argv) not in (2, 3) or git_dir is None:
+    git_dir = os.environ.get("GIT_DIR", ".git")  # `git ls-remote` outside of any repository sets none, and needs none
+    if len(sys.argv) not in (2, 3):
         raise UsageError(
             "this is a remote helper, which git runs by itself", hint="try `git clone ipfs::/ipns/<NodeId>`"
         )
@@ -60,6 +64,7 @@ class _HelperNode:
 
     def __init__(self, app: "App") -> None:
         self._app = app
+        app.fetch_timeout = _PATIENCE
         app.ui.bars = False  # git shows how far it is, and we in its manner
         self._names: Names | None = None
         self._progress: GitProgress | None = None
@@ -96,6 +101,12 @@ class _HelperNode:
             return "self", own
         keys = ((each, keystore.find(each).public_key.peer_id) for each in names)
         return next((found for found in keys if found[1] == wanted), None)
+
+    @property
+    def stays(self) -> bool:
+        from ipvcs.cli.daemon_client import is_within
+
+        return not is_within(self._app)
 
     def note(self, line: str) -> None:
         self._app.ui.note(line)

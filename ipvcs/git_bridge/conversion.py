@@ -27,7 +27,7 @@ from ipvcs.git_bridge.object_feed import FedObject, ObjectReader, feeding
 from ipvcs.objects.chunkers.interface import Read
 from ipvcs.objects.git.layout import Mapped
 from ipvcs.objects.git.mapping import Mapper, Reference, references
-from ipvcs.objects.git.modes import KIND_OF_TYPE, NodeKind
+from ipvcs.objects.git.modes import KIND_OF_TYPE, NodeKind, entry_kind
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType, encode_header, make_payload
 from ipvcs.objects.git.tree import ParsedTree
@@ -96,9 +96,15 @@ class Converter:
             total = self._list(tips, known, names)
             with feeding(self._repository, names) as objects:
                 self._convert_groups(objects, total, progress)
-        mapped = [self._convert_one(tip, KIND_OF_TYPE[self._reader.get(tip).type]) for tip in tips]
+        mapped = [self._convert_tip(tip) for tip in tips]
         self._memos.flush()
         return mapped
+
+    def _convert_tip(self, tip: ObjectId) -> Mapped:
+        for kind in (NodeKind.COMMIT, NodeKind.TAG):  # nearly all are, and then git need not be asked
+            if (found := self._memos.find(tip, kind)) is not None:
+                return found
+        return self._convert_one(tip, KIND_OF_TYPE[self._reader.get(tip).type])
 
     def _list(self, tips: Iterable[ObjectId], known: Iterable[ObjectId], names: IO[bytes]) -> int:
         """Write the ids of what is new to the file `names`, for it to be read from the start; return how many."""
@@ -129,10 +135,11 @@ class Converter:
         body = fed.body()
         tree = _Tree(fed.oid, make_payload(GitType.TREE, body), ParsedTree.of(body, self._format))
         group.trees[fed.oid.raw] = tree
+        kinds = group.kinds
         for entry in tree.parsed.entries:
-            kind = entry.kind
+            kind = entry_kind(entry.mode)
             if kind is not None and kind is not NodeKind.DIRECTORY:
-                group.kinds.setdefault(entry.oid.raw, set()).add(kind)
+                kinds.setdefault(entry.oid.raw, set()).add(kind)
 
     def _convert_blob(self, fed: FedObject, kinds: Iterable[NodeKind]) -> None:
         wanted = sorted(kinds)
@@ -153,8 +160,8 @@ class Converter:
             if tree is None:
                 pending.pop()
                 continue
-            below = [entry.oid.raw for entry in tree.parsed.entries if entry.kind is NodeKind.DIRECTORY]
-            if waiting := [raw for raw in below if raw in group.trees]:
+            # By its id first: of hundreds of entries few are in the group. That a directory is meant, their types say.
+            if waiting := [entry.oid.raw for entry in tree.parsed.entries if entry.oid.raw in group.trees]:
                 pending += waiting
                 continue
             pending.pop()

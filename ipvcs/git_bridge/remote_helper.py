@@ -69,6 +69,10 @@ class Node(Protocol):
     def find_key(self, name: str) -> tuple[str, PeerId] | None:
         """Return (name, NodeId) of the key of ours that `name`, either of both, means; None: it is none of ours."""
 
+    @property
+    def stays(self) -> bool:
+        """Whether the node goes on serving when this command has ended."""
+
     def note(self, line: str) -> None:
         """Tell the user something."""
 
@@ -153,8 +157,12 @@ class RemoteHelper:
     # ---- list ----
 
     def _list(self, *, for_push: bool) -> None:
-        tree = self._pusher().read().tree if for_push else self._read()
-        self._listed = tree
+        if for_push:
+            standing = self._pusher().read()
+            self._warn(standing.warnings)
+            tree = standing.tree
+        else:
+            tree = self._listed = self._read()
         lines: list[bytes] = []
         if tree is not None:
             object_format, refs, head = tree.manifest.object_format, tree.refs, tree.manifest.head
@@ -175,8 +183,7 @@ class RemoteHelper:
         if self._url.namespace == "ipns":
             own = self._node.find_key(self._url.root)
             found = self._node.names.newest(self._url.root, own[1] if own else None)
-            for warning in found.warnings:
-                self._node.note(f"warning: {warning}")
+            self._warn(found.warnings)
             if found.path is None:
                 raise UsageError(f"nothing was pushed to '{self._url}' yet", hint=f"`git push ipfs::{self._url}` does")
             path = parse_path("/".join((found.path.rstrip("/"), *self._url.path)))
@@ -184,6 +191,10 @@ class RemoteHelper:
             path = parse_path(str(self._url))
         root = resolve(reader, path).cid
         return read_published(reader, root)
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            self._node.note(f"warning: {warning}")
 
     # ---- fetch ----
 
@@ -233,6 +244,10 @@ class RemoteHelper:
         options = self._options
         progress = self._node.progress if options.progress and options.verbosity >= 1 else _show_nothing
         verdicts = self._pusher().push(asked, progress, atomic=options.atomic, dry_run=options.dry_run)
+        if any(verdict.refusal is None for verdict in verdicts) and not options.dry_run and not self._node.stays:
+            self._node.note(
+                f"warning: nobody serves '{self._url}' any more when this command has ended; `ipvcs daemon` does"
+            )
         self._say(*map(_answer, [*verdicts, *unmatched]), b"")
 
 

@@ -66,10 +66,10 @@ class GitUser:
         return said.out
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start a command of git."""
+        """Start a command of git, whose process group is its own."""
         return subprocess.Popen(
             ["git", *words], cwd=self.path, env=self._environ, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
     def init(self, object_format: ObjectFormat = ObjectFormat.SHA1) -> "GitUser":

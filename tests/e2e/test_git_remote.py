@@ -1,11 +1,23 @@
 """Real git, and remotes that are names: three daemons, of which the reader knows the one in the middle and the name."""
 
+import os
+import random
+import signal
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ipvcs.objects.git.object_id import ObjectFormat
+from ipvcs.git_bridge.published_tree import PublishedTree, read_published, write_published
+from ipvcs.git_bridge.refname import RefName
+from ipvcs.git_bridge.refs_table import Ref
+from ipvcs.multiformats.cid import Cid
+from ipvcs.objects.file_reader import FileReader
+from ipvcs.objects.git.layout import put_file
+from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
+from ipvcs.storage.home import Home, open_home
 from tests.cli_runner import Ipvcs
 from tests.e2e.daemons import Daemons
 from tests.e2e.fetching import address_of, bootstrap, noise, peer_of
@@ -199,6 +211,12 @@ def test_force_says_so_and_a_lease_that_holds_is_enough(author: GitUser) -> None
     assert author.remote_refs("ipfs") == {"refs/heads/main": author("rev-parse", "main").strip()}
 
 
+def test_a_list_needs_no_repository(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    (tmp_path / "empty").mkdir()
+    assert "refs/heads/main" in GitUser(tmp_path / "empty", net.reader)("ls-remote", net.url(tmp_path))
+
+
 def test_a_dry_run_changes_nothing(author: GitUser) -> None:
     author("push", "-q", "ipfs", "main")
     before = author("ls-remote", "ipfs")
@@ -259,3 +277,102 @@ def test_what_is_none_of_ours_is_said_clearly(net: Net, tmp_path: Path, author: 
         assert problem in said.err, said.err
         assert not (tmp_path / "x").exists()
     del author
+
+
+# ---- faults ----
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.long)])
+def test_a_push_that_is_killed_changes_nothing_or_all(net: Net, tmp_path: Path, author: GitUser, kills: int) -> None:
+    author("push", "-q", "ipfs", "main")
+    instants = random.Random(5)
+    began = time.monotonic()
+    author.commit("file", "timed")
+    author("push", "-q", "ipfs", "main")
+    duration = time.monotonic() - began
+    old = author("rev-parse", "main").strip()
+    for kill in range(kills):
+        new = author.commit(f"dir/{kill}", f"{kill}")
+        push = author.start("push", "-q", "ipfs", "main")
+        time.sleep(instants.uniform(0.1, 1.0) * duration)
+        os.killpg(push.pid, signal.SIGKILL)
+        push.communicate()
+        assert author.remote_refs("ipfs")["refs/heads/main"] in (old, new)
+        author("push", "-q", "ipfs", "main")
+        assert author.remote_refs("ipfs")["refs/heads/main"] == new
+        old = new
+    reader = clone(net, tmp_path)
+    assert reader.objects("HEAD") == author.objects("main")
+    assert Ipvcs(net.publisher).ok("repo", "verify").code == 0
+
+
+def liars(home: Home, honest: PublishedTree) -> Iterator[tuple[str, PublishedTree, str]]:
+    """Yield (name, tree, what git says) of repositories that are not what they say."""
+    main, pack = RefName(b"refs/heads/main"), honest.manifest.packs[0]
+    nowhere = Ref(ObjectId(b"\x12" * 20), honest.refs[main].cid)
+    yield "a ref to nothing", replace(honest, refs={main: nowhere}), "none of its packs has it"
+    with home.blocks.writing() as writer:
+        file = honest.packs[f"{pack.name}.pack".encode()]
+        data = FileReader(home.blocks, file.cid).readall()
+        cut = put_file(data[:-30], writer).link(file.name or b"")
+        bent = put_file(data[:40] + bytes([data[40] ^ 1]) + data[41:], writer).link(file.name or b"")
+    for name, link in (("a pack that is cut", cut), ("a pack with a wrong byte", bent)):
+        yield name, replace(honest, packs={**honest.packs, file.name or b"": link}), "index-pack failed"
+    other = replace(pack, tips=(nowhere.oid,))
+    manifest = replace(honest.manifest, packs=(other,))
+    yield (
+        "a pack without its tips",
+        replace(honest, manifest=manifest, refs={main: nowhere}),
+        "none of its packs has it",
+    )
+
+
+def test_repositories_that_lie_are_refused_and_leave_nothing(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    root = Ipvcs(net.publisher).ok("dag", "resolve", f"/ipns/{net.name}/{tmp_path.name}").out.strip()
+    user = GitUser(tmp_path, net.publisher)
+    with open_home(net.publisher) as home:
+        honest = read_published(home.blocks, Cid.parse(root))
+        for index, (name, tree, words) in enumerate(liars(home, honest)):
+            with home.blocks.writing() as writer:
+                lie = write_published(tree, {}, writer)
+            said = user.run("clone", "-q", f"ipfs://{lie.cid}", f"clone{index}")
+            assert said.code == 128, name
+            assert words in said.err, (name, said.err)
+            assert not (tmp_path / f"clone{index}").exists(), name
+
+
+def test_objects_that_lie_are_refused(net: Net, tmp_path: Path, author: GitUser) -> None:
+    first = author("rev-parse", "main").strip()
+    author.commit("file", "two")
+    author("push", "-q", "ipfs", "main")
+    root = Ipvcs(net.publisher).ok("dag", "resolve", f"/ipns/{net.name}/{tmp_path.name}").out.strip()
+    main = RefName(b"refs/heads/main")
+    user = GitUser(tmp_path, net.publisher, IPVCS_FETCH="objects")
+    with open_home(net.publisher) as home:
+        honest = read_published(home.blocks, Cid.parse(root))
+        swapped = Ref(ObjectId.parse(first), honest.refs[main].cid)  # the node of another commit
+        with home.blocks.writing() as writer:
+            lie = write_published(replace(honest, refs={main: swapped}), {}, writer)
+        said = user.run("clone", "-q", f"ipfs://{lie.cid}", "clone")
+    assert said.code == 128
+    assert first in said.err
+    assert not (tmp_path / "clone").exists()
+
+
+@pytest.mark.long
+def test_a_publisher_that_is_gone_is_waited_for_a_while_and_named(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
+    author("push", "-q", net.url(tmp_path) + "-touched", "main")
+    GitUser(tmp_path, net.reader)("ls-remote", net.url(tmp_path))
+    net.running[net.publisher].end()
+    try:
+        began = time.monotonic()
+        said = GitUser(tmp_path, net.reader).run("clone", "-q", net.url(tmp_path), "clone")
+        assert said.code == 128
+        assert time.monotonic() - began < 60
+        assert "nobody sent block" in said.err, said.err
+        assert not (tmp_path / "clone").exists()
+    finally:
+        net.running[net.publisher] = net.daemons.start(net.publisher)
+    clone(net, tmp_path)

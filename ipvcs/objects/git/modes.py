@@ -8,6 +8,7 @@ Spec: DESIGN §3.1 "Entry kind"; `get_mode` and `canon_mode` in git's tree-walk.
 """
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from ipvcs.errors import DecodeError
@@ -76,6 +77,7 @@ def parse_mode(digits: bytes) -> int:
     return int(digits[-_DIGITS_THAT_COUNT:], 8) & _UINT32
 
 
+@lru_cache(maxsize=256)
 def entry_kind(mode: int) -> NodeKind | None:
     """Return what an entry of `mode` leads to; None is a gitlink, which leads out of the repository."""
     file_type = mode & _TYPE_MASK

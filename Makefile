@@ -56,7 +56,7 @@ bench: install peers
 	$(ISOLATED) $(BIN)/python -m bench
 
 demo: install
-	$(BIN)/python -m demo
+	$(ISOLATED) $(BIN)/python -m demo
 
 peers: install
 	$(BIN)/python -m tests.interop.cache

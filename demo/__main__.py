@@ -1,8 +1,9 @@
-"""`make demo`: what ipvcs does today, on real input, in half a minute.
+"""`make demo`: what ipvcs does today, on real input, in half a minute, without a word to the world outside.
 
 Every line that starts with `$` is the command that ran, typed as you would type it.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -11,6 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -43,6 +45,13 @@ class Shell:
         _OUT.print(f"[dim]  {seconds:.2f} s[/]\n")
         return done.stdout
 
+    def start(self, command: str, *, home: str) -> subprocess.Popen[str]:
+        """Show `command` and start it."""
+        _OUT.print(f"[bold green]$[/] [bold]{command} &[/]  [dim]# {home}[/]")
+        environ = {**os.environ, "IPVCS_PATH": str(self._directory / home)}
+        program, *words = command.split()
+        return subprocess.Popen([self._bin / program, *words], env=environ, stdout=subprocess.PIPE, text=True)
+
     def number(self, field: str, *, home: str) -> int:
         """Return one number of `ipvcs repo stat`, without showing the command."""
         environ = {**os.environ, "IPVCS_PATH": str(self._directory / home)}
@@ -60,7 +69,7 @@ def _show(lines: list[str]) -> None:
 
 
 def _say(text: str) -> None:
-    _OUT.print(f"[bold yellow]{text}[/]")
+    _OUT.print(f"[bold yellow]{text}[/]", soft_wrap=True)
 
 
 def _real_input(directory: Path) -> Path:
@@ -84,7 +93,7 @@ def _change(dataset: Path) -> None:
 
 
 def main() -> None:
-    """Put a directory, change it, see that only the change is new, and carry it to another home in a CAR."""
+    """Carry a directory from home to home, and then a Git repository from node to node."""
     with tempfile.TemporaryDirectory(prefix="ipvcs-demo-") as temporary:
         directory = Path(temporary)
         shell = Shell(directory)
@@ -120,6 +129,67 @@ def main() -> None:
         shell.run(f"ipvcs pin rm {first}", home="alice")
         shell.run("ipvcs repo gc --quiet | wc -l", home="alice")
         shell.run("ipvcs repo verify", home="alice")
+
+        with ExitStack() as daemons:
+            _share_a_repository(shell, directory, daemons)
+
+
+def _share_a_repository(shell: Shell, directory: Path, daemons: ExitStack) -> None:
+    """Push the history of this project to a name and clone it by the name, through a node that has neither."""
+    _say("6. Three nodes on this machine: Alice, Bob, and Carol, whom both know")
+    carol = _start_daemon(shell, daemons, "carol", [])
+    alice = _start_daemon(shell, daemons, "alice", [carol])
+    _start_daemon(shell, daemons, "bob", [carol])
+    name = alice.rpartition("/")[2]
+    _make_repository(directory)
+
+    _say("7. Alice pushes a repository to her own name; Bob, who knows the name alone, clones it")
+    shell.run("cd project && git push -q ipfs::/ipns/self HEAD:refs/heads/main", home="alice")
+    shell.run(f"git clone -q ipfs::/ipns/{name} clone", home="bob")
+    shell.run("cd clone && git log --oneline | head -3 && git fsck && git rev-list --all --objects | wc -l", home="bob")
+
+    _say("8. A commit, a tag and a branch travel alone; the branch goes again")
+    commit = "echo 'one more line' >> README.md && git add README.md && git commit -q -m 'One more line'"
+    shell.run(f"cd project && {commit} && git tag -a -m demo demo && git branch topic", home="alice")
+    shell.run("cd project && git push -q ipfs::/ipns/self HEAD:refs/heads/main demo topic", home="alice")
+    shell.run("cd clone && git pull -q --ff-only && git log --oneline -1 && git branch -r && git tag", home="bob")
+    shell.run("cd project && git push -q ipfs::/ipns/self :topic", home="alice")
+    shell.run(f"git ls-remote ipfs::/ipns/{name}", home="bob")
+
+    _say("9. Who has no Git reads the files by their paths")
+    shell.run(f"ipvcs ls /ipns/{name}/heads/main | head -3", home="bob")
+    shell.run(f"ipvcs cat /ipns/{name}/heads/main/README.md | tail -1", home="bob")
+
+
+def _start_daemon(shell: Shell, daemons: ExitStack, home: str, bootstrap: list[str]) -> str:
+    """Start the daemon of `home`, which joins by the addresses `bootstrap`; return its own address."""
+    for setting, value in (("Addresses.Swarm", ["/ip4/127.0.0.1/tcp/0"]), ("Bootstrap", bootstrap)):
+        shell.run(f"ipvcs config {setting} --json {shlex.quote(json.dumps(value))}", home=home, show=False)
+    process = daemons.enter_context(shell.start("ipvcs daemon", home=home))
+    daemons.callback(process.terminate)
+    assert process.stdout is not None
+    while "ready" not in (line := process.stdout.readline()):
+        if not line:
+            sys.exit(f"demo: the daemon of {home} did not start")
+    address: str = json.loads(shell.run("ipvcs id --json", home=home, show=False))["Addresses"][0]
+    return address
+
+
+def _make_repository(directory: Path) -> None:
+    """Clone this checkout with its history, or where there is no whole one, commit the dataset."""
+    checkout = Path(__file__).parents[1]
+    git = ("git", "-c", "user.name=Alice", "-c", "user.email=alice@example.com")
+    project = directory / "project"
+    if (checkout / ".git").exists() and not (checkout / ".git" / "shallow").exists():
+        subprocess.run([*git, "clone", "-q", "--no-local", checkout, project], check=True)
+    else:
+        shutil.copytree(directory / "dataset", project, symlinks=True)
+        (project / "README.md").write_text("The standard library of Python.\n", encoding="ascii")
+        subprocess.run([*git, "-C", project, "init", "-q", "-b", "main"], check=True)
+        subprocess.run([*git, "-C", project, "add", "."], check=True)
+        subprocess.run([*git, "-C", project, "commit", "-q", "-m", "All of it"], check=True)
+    for key, value in (("user.name", "Alice"), ("user.email", "alice@example.com")):
+        subprocess.run(["git", "-C", project, "config", key, value], check=True)
 
 
 if __name__ == "__main__":

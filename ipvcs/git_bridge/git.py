@@ -158,9 +158,16 @@ class GitRepository:
                     raise
         return ()
 
-    def is_shallow(self) -> bool:
-        """Tell whether the history here is cut off somewhere."""
-        return self.run("rev-parse", "--is-shallow-repository").strip() == b"true"
+    def shallow_commits(self) -> set[str]:
+        """Return the ids of the commits here whose parents were left out.
+
+        Spec: gitrepository-layout(5), "shallow"
+        """
+        path = self.run("rev-parse", "--git-path", "shallow").decode(errors="surrogateescape").removesuffix("\n")
+        try:
+            return set(Path(path).read_text(encoding="ascii").split())
+        except FileNotFoundError:
+            return set()
 
     def resolve(self, revisions: Sequence[str]) -> list[str]:
         """Return the ids that `revisions` name. Raises GitError for the first that names nothing."""

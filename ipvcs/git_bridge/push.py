@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from ipvcs.errors import IpvcsError, UnavailableError
+from ipvcs.errors import IpvcsError, UnavailableError, UsageError
 from ipvcs.git_bridge.bases import Bases
 from ipvcs.git_bridge.conversion import Converter, OnProgress, converting
 from ipvcs.git_bridge.git import GitError, GitRepository
@@ -52,6 +52,19 @@ ATTEMPTS: Final = 8
 PROFILE: Final = "unixfs-v1-2025"
 """By which blobs of a repository are cut that is pushed for the first time."""
 _PIN: Final = "git "
+
+
+class ShallowPushError(UsageError):
+    """What is pushed reaches commits whose parents are not here, so nobody could clone it."""
+
+    exit_code = 128
+
+    def __init__(self, oid: str) -> None:
+        super().__init__(
+            f"cannot push from this shallow repository: its history is cut off at '{oid}', which the remote lacks",
+            hint="`git fetch --unshallow` brings the rest",
+        )
+        self.oid = oid
 
 
 class PushContendedError(UnavailableError):
@@ -168,6 +181,7 @@ class Pusher:
             both = _Both(writer, self._reader)
             bases = Bases(self._home, self._repository, both, writer, converter, tree)
             tips = sorted({each.new for each in accepted if each.new is not None})
+            self._refuse_cut_history(tips, bases.commits)
             mapped = dict(zip(tips, converter.convert(tips, bases.commits, progress) if tips else (), strict=True))
             refs = dict(tree.refs)
             for each in accepted:
@@ -226,6 +240,16 @@ class Pusher:
         rows += [(tip, found.cid, found.size) for tip, found in tags if found is not None]
         with TemporaryDirectory(dir=self._home.temporary, prefix="push-") as directory:
             return make_pack(self._repository, tips, bases, rows, Path(directory), writer)
+
+    def _refuse_cut_history(self, tips: Sequence[ObjectId], bases: Sequence[ObjectId]) -> None:
+        """Raise ShallowPushError if what is new reaches the end of a shallow history."""
+        ends = self._repository.shallow_commits()
+        if not ends or not tips:
+            return
+        stdin = "".join([*(f"{tip}\n" for tip in tips), *(f"^{base}\n" for base in bases)]).encode()
+        for oid in self._repository.run("rev-list", "--stdin", stdin=stdin).decode().split():
+            if oid in ends:
+                raise ShallowPushError(oid)
 
     def _choose_head(self, head: RefName | ObjectId | None, refs: Iterable[RefName]) -> RefName | ObjectId | None:
         """Keep HEAD while its branch is there; else the branch checked out here, the usual one, or the first."""

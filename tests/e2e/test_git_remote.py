@@ -211,6 +211,20 @@ def test_force_says_so_and_a_lease_that_holds_is_enough(author: GitUser) -> None
     assert author.remote_refs("ipfs") == {"refs/heads/main": author("rev-parse", "main").strip()}
 
 
+def test_a_shallow_clone_pushes_what_builds_on_the_remote_alone(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author.commit("file", "two")
+    author("push", "-q", "ipfs", "main")
+    GitUser(tmp_path, net.publisher)("clone", "-q", "--depth", "1", f"file://{author.path}", "shallow")
+    shallow = GitUser(tmp_path / "shallow", net.publisher)
+    new = shallow.commit("file", "three")
+    said = shallow.run("push", net.url(tmp_path) + "-elsewhere", "main")
+    assert said.code == 1
+    assert "git fetch --unshallow" in said.err
+    shallow("push", "-q", net.url(tmp_path), "main")
+    assert author.remote_refs("ipfs") == {"refs/heads/main": new}
+    assert clone(net, tmp_path).objects("HEAD") == {*shallow.objects("main", "^main~1"), *author.objects("main")}
+
+
 def test_a_list_needs_no_repository(net: Net, tmp_path: Path, author: GitUser) -> None:
     author("push", "-q", "ipfs", "main")
     (tmp_path / "empty").mkdir()

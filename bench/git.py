@@ -74,6 +74,11 @@ class Turn:
             fetched = f"{branch}:refs/heads/fetched"
             packs = directory / "packs"
             self._git("fetch of one commit", "-C", packs, "fetch", "-q", url, fetched, home=reader, nodes=nodes)
+            heads = [
+                subprocess.run(["git", "-C", path, "rev-parse", name], check=True, capture_output=True).stdout
+                for path, name in ((work, "HEAD"), (packs, "fetched"))
+            ]
+            assert heads[0] == heads[1], "what was fetched is what was pushed"
 
     def _node(self, stack: ExitStack, name: str) -> Node:
         node = Node(stack.enter_context(fresh(self.parent, name)), sync=True)

@@ -3,9 +3,12 @@
 Spec: DESIGN §5; git-pack-objects(1), gitformat-pack(5)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ipvcs.git_bridge.commits_table import encode_commits
 from ipvcs.git_bridge.git import GitRepository
@@ -31,43 +34,72 @@ class StoredPack:
     files: dict[bytes, PBLink]
 
 
-def make_pack(
-    repository: GitRepository,
-    tips: Sequence[ObjectId],
-    bases: Sequence[ObjectId],
-    commits: Iterable[tuple[ObjectId, Cid, int]],
-    directory: Path,
-    writer: BlockWriter,
-) -> StoredPack:
-    """Let git pack what `tips` reach and `bases` do not, and store the pack.
+class Packing:
+    """Git at work on a pack of what `tips` reach and `bases` do not, in `directory`. Use `packing`."""
 
-    Args:
-        repository: where the objects are.
-        tips: objects of any type.
-        bases: commits that the reader has.
-        commits: the rows of its table of commits.
-        directory: an empty one, for git to write to.
-        writer: takes the files' blocks.
+    def __init__(
+        self, repository: GitRepository, tips: Sequence[ObjectId], bases: Sequence[ObjectId], directory: Path
+    ) -> None:
+        self._repository = repository
+        self._tips = tuple(tips)
+        self._bases = tuple(bases)
+        self._directory = directory
 
-    Raises:
-        GitError: git can't.
-    """
-    revisions = "".join([*(f"{tip}\n" for tip in tips), *(f"^{base}\n" for base in bases)])
-    out = repository.run(
-        "pack-objects", "--revs", "--delta-base-offset", "-q", directory / "pack",
-        stdin=revisions.encode(), environ=repository.elsewhere(directory / "objects"),
-    )  # fmt: skip
-    name = f"pack-{out.decode().strip()}"
-    files: dict[bytes, PBLink] = {}
-    for suffix in (".pack", ".idx"):
-        path = directory / (name + suffix)
+    def make(self) -> str:
+        """Let git write pack and index; return their name. Raises GitError."""
+        elsewhere = self._repository.elsewhere(self._directory / "objects")
+        out = self._repository.run(
+            "pack-objects", "--revs", "--delta-base-offset", "-q", self._directory / "pack",
+            stdin=revisions_of(self._tips, self._bases), environ=elsewhere,
+        )  # fmt: skip
+        return f"pack-{out.decode().strip()}"
+
+    def store(self, name: str, commits: Iterable[tuple[ObjectId, Cid, int]], writer: BlockWriter) -> StoredPack:
+        """Store the files of the pack `name`, and its table of `commits`."""
+        files: dict[bytes, PBLink] = {}
+        for suffix in (".pack", ".idx"):
+            path = self._directory / (name + suffix)
+            with path.open("rb") as file:
+                built = build_file(_CHUNKER.chunks(file.read), LAYOUT, writer)
+            files[path.name.encode()] = built.link(path.name.encode())
+        table = f"{name}.commits".encode()
+        files[table] = put_file(encode_commits(commits), writer).link(table)
+        path = self._directory / f"{name}.pack"
         with path.open("rb") as file:
-            built = build_file(_CHUNKER.chunks(file.read), LAYOUT, writer)
-        files[path.name.encode()] = built.link(path.name.encode())
-    table = f"{name}.commits".encode()
-    files[table] = put_file(encode_commits(commits), writer).link(table)
-    path = directory / f"{name}.pack"
-    with path.open("rb") as file:
-        head = file.read(_COUNT_AT + 4)
-    entry = PackEntry(name, path.stat().st_size, int.from_bytes(head[_COUNT_AT:], "big"), tuple(tips), tuple(bases))
-    return StoredPack(entry, files)
+            head = file.read(_COUNT_AT + 4)
+        count = int.from_bytes(head[_COUNT_AT:], "big")
+        return StoredPack(PackEntry(name, path.stat().st_size, count, self._tips, self._bases), files)
+
+
+@dataclass(frozen=True, slots=True)
+class PackToBe:
+    """A pack that git is making meanwhile."""
+
+    _packing: Packing
+    _name: Future[str]
+
+    def store(self, commits: Iterable[tuple[ObjectId, Cid, int]], writer: BlockWriter) -> StoredPack:
+        """Wait for it and store it, with its table of `commits`. Raises GitError: git can't pack."""
+        return self._packing.store(self._name.result(), commits, writer)
+
+
+@contextmanager
+def packing(
+    repository: GitRepository, tips: Sequence[ObjectId], bases: Sequence[ObjectId], temporary: Path
+) -> Iterator[PackToBe | None]:
+    """Have git pack what `tips` reach and `bases` do not while the block runs, on another core.
+
+    Yields None when that is nothing, as with a branch at a commit that is there. Files are made below `temporary`.
+    """
+    revisions = revisions_of(tips, bases)
+    if not tips or not repository.run("rev-list", "--objects", "--max-count=1", "--stdin", stdin=revisions):
+        yield None
+        return
+    with TemporaryDirectory(dir=temporary, prefix="push-") as directory, ThreadPoolExecutor(1) as thread:
+        making = Packing(repository, tips, bases, Path(directory))
+        yield PackToBe(making, thread.submit(making.make))
+
+
+def revisions_of(tips: Iterable[ObjectId], bases: Iterable[ObjectId]) -> bytes:
+    """Return what to tell `rev-list` and its kin on stdin: what `tips` reach and `bases` do not."""
+    return "".join([*(f"{tip}\n" for tip in tips), *(f"^{base}\n" for base in bases)]).encode()

@@ -12,11 +12,9 @@ Spec: DESIGN §5 "Push"
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from ipvcs.errors import IpvcsError, UnavailableError, UsageError
@@ -27,7 +25,7 @@ from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.manifest import Manifest
 from ipvcs.git_bridge.names import Names
 from ipvcs.git_bridge.object_feed import ObjectReader
-from ipvcs.git_bridge.packing import StoredPack, make_pack
+from ipvcs.git_bridge.packing import StoredPack, packing, revisions_of
 from ipvcs.git_bridge.place import Place, entries_of, find_place, put_at
 from ipvcs.git_bridge.published_tree import PublishedTree, is_published, read_published, write_published
 from ipvcs.git_bridge.ref_updates import Asked, Verdict, decide
@@ -182,14 +180,18 @@ class Pusher:
             bases = Bases(self._home, self._repository, both, writer, converter, tree)
             tips = sorted({each.new for each in accepted if each.new is not None})
             self._refuse_cut_history(tips, bases.commits)
-            mapped = dict(zip(tips, converter.convert(tips, bases.commits, progress) if tips else (), strict=True))
+            with packing(self._repository, tips, bases.commits, self._home.temporary) as pack_to_be:
+                converted = converter.convert(tips, bases.commits, progress) if tips else []
+                pack = None
+                if pack_to_be is not None:
+                    pack = pack_to_be.store(self._rows(tips, bases.commits, converter), writer)
+            mapped = dict(zip(tips, converted, strict=True))
             refs = dict(tree.refs)
             for each in accepted:
                 if each.new is None:
                     refs.pop(RefName(each.target), None)
                 else:
                     refs[RefName(each.target)] = Ref(each.new, mapped[each.new].cid)
-            pack = self._pack(tips, bases.commits, converter, writer)
             new = self._new_root(standing, tree, refs, pack)
             snapshots = {name: take_snapshot(both, ref, tree.manifest.object_format) for name, ref in refs.items()}
             root = put_at(standing.place, write_published(new, snapshots, writer), both, writer)
@@ -222,32 +224,24 @@ class Pusher:
         )
         return PublishedTree(manifest, refs, {**tree.packs, **(pack.files if pack else {})}, tree.kept)
 
-    def _pack(
-        self, tips: Sequence[ObjectId], bases: Sequence[ObjectId], converter: Converter, writer: BlockWriting
-    ) -> StoredPack | None:
-        """Pack what is new; None when nothing is, as with a branch at a commit that is there."""
-        revisions = [*(tip.hex for tip in tips), *(f"^{base}" for base in bases)]
-        stdin = "".join(f"{each}\n" for each in revisions).encode()
-        if not tips or not self._repository.run("rev-list", "--objects", "--max-count=1", "--stdin", stdin=stdin):
-            return None
-        listed = self._repository.run("rev-list", "--stdin", stdin=stdin).decode().split()
-        rows = []
-        for oid in map(ObjectId.parse, listed):
-            found = converter.find(oid, NodeKind.COMMIT)
+    def _rows(
+        self, tips: Sequence[ObjectId], bases: Sequence[ObjectId], converter: Converter
+    ) -> Iterator[tuple[ObjectId, Cid, int]]:
+        """Yield what the new commits and tags are mapped as."""
+        for line in self._repository.run("rev-list", "--stdin", stdin=revisions_of(tips, bases)).decode().split():
+            found = converter.find(ObjectId.parse(line), NodeKind.COMMIT)
             assert found is not None, "it was converted just now"
-            rows.append((oid, found.cid, found.size))
-        tags = ((tip, converter.find(tip, NodeKind.TAG)) for tip in tips)
-        rows += [(tip, found.cid, found.size) for tip, found in tags if found is not None]
-        with TemporaryDirectory(dir=self._home.temporary, prefix="push-") as directory:
-            return make_pack(self._repository, tips, bases, rows, Path(directory), writer)
+            yield ObjectId.parse(line), found.cid, found.size
+        for tip in tips:
+            if (found := converter.find(tip, NodeKind.TAG)) is not None:
+                yield tip, found.cid, found.size
 
     def _refuse_cut_history(self, tips: Sequence[ObjectId], bases: Sequence[ObjectId]) -> None:
         """Raise ShallowPushError if what is new reaches the end of a shallow history."""
         ends = self._repository.shallow_commits()
         if not ends or not tips:
             return
-        stdin = "".join([*(f"{tip}\n" for tip in tips), *(f"^{base}\n" for base in bases)]).encode()
-        for oid in self._repository.run("rev-list", "--stdin", stdin=stdin).decode().split():
+        for oid in self._repository.run("rev-list", "--stdin", stdin=revisions_of(tips, bases)).decode().split():
             if oid in ends:
                 raise ShallowPushError(oid)
 

@@ -11,7 +11,7 @@ from ipvcs.errors import IpvcsError
 from ipvcs.git_bridge.conversion import converting
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.manifest import Manifest, PackEntry
-from ipvcs.git_bridge.packing import make_pack
+from ipvcs.git_bridge.packing import packing
 from ipvcs.git_bridge.published_tree import (
     NotARepositoryError,
     PublishedTree,
@@ -68,7 +68,9 @@ def publish(git: Git, home: Home, scratch: Path, before: PublishedTree | None = 
             found = converter.find(ObjectId.parse(line), NodeKind.COMMIT)
             assert found is not None
             rows.append((ObjectId.parse(line), found.cid, found.size))
-        pack = make_pack(repository, tips, bases, rows, scratch, writer)
+        with packing(repository, tips, bases, scratch) as pack_to_be:
+            assert pack_to_be is not None
+            pack = pack_to_be.store(rows, writer)
         manifest = Manifest(
             git.object_format, PROFILE, RefName(b"refs/heads/main"),
             ((*before.manifest.packs, pack.entry) if before else (pack.entry,)),

@@ -4,7 +4,7 @@ Those that this home converted are remembered, and pinned with the refs that the
 alone, or lost its memory, finds their nodes in the packs' tables of commits; each is fetched and checked first.
 """
 
-from ipvcs.git_bridge.commits_table import CommitsTable
+from ipvcs.git_bridge.commits_table import CommitsTable, read_commits
 from ipvcs.git_bridge.conversion import Converter
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
@@ -12,7 +12,6 @@ from ipvcs.git_bridge.object_feed import ObjectReader
 from ipvcs.git_bridge.published_tree import PublishedTree
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import Block, BlockReader
-from ipvcs.objects.file_reader import FileReader
 from ipvcs.objects.git.check import Checker, Claim
 from ipvcs.objects.git.layout import Mapped
 from ipvcs.objects.git.modes import NodeKind
@@ -79,7 +78,7 @@ class Bases:
     def _look_up(self, oid: ObjectId) -> Claim | None:
         if self._tables is None:
             self._tables = [
-                CommitsTable(FileReader(self._reader, link.cid).readall(), self._tree.manifest.object_format)
+                read_commits(self._reader, link.cid, self._tree.manifest.object_format)
                 for name, link in self._tree.packs.items()
                 if name.endswith(b".commits")
             ]

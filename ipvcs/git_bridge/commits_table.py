@@ -13,11 +13,15 @@ Spec: DESIGN §5
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ipvcs.errors import DecodeError
+from ipvcs.errors import DecodeError, LimitError
 from ipvcs.multiformats import codecs, multihash
 from ipvcs.multiformats.cid import Cid
+from ipvcs.objects.block import BlockReader
+from ipvcs.objects.file_reader import FileReader
 from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 
+MAX_SIZE: Final = 256 * 1024 * 1024
+"""Bytes of a table that is read: some four million commits."""
 _MAGIC: Final = b"ipvcs commits 1\n"
 _DIGEST: Final = 32
 _SIZE: Final = 8
@@ -27,6 +31,31 @@ MAX_LINK_SIZE: Final = (1 << 53) - 1
 
 class CommitsTableError(DecodeError):
     """Bytes are no table of commits."""
+
+
+class CommitsTableTooLargeError(LimitError):
+    """A table of commits is larger than any that is read."""
+
+    def __init__(self, cid: Cid, size: int) -> None:
+        super().__init__(
+            f"table of commits '{cid}' has {size:,} bytes; {MAX_SIZE:,} are the most",
+            hint="packs need no such table: unset IPVCS_FETCH to fetch by them",
+        )
+        self.cid = cid
+        self.size = size
+
+
+def read_commits(reader: BlockReader, cid: Cid, object_format: ObjectFormat) -> "CommitsTable":
+    """Read the table that the file `cid` holds.
+
+    Raises:
+        CommitsTableTooLargeError: over `MAX_SIZE`.
+        CommitsTableError: as `CommitsTable`. BlockNotFoundError, DecodeError: the file can't be read.
+    """
+    file = FileReader(reader, cid)
+    if file.size > MAX_SIZE:
+        raise CommitsTableTooLargeError(cid, file.size)
+    return CommitsTable(file.readall(), object_format)
 
 
 def encode_commits(rows: Iterable[tuple[ObjectId, Cid, int]]) -> bytes:

@@ -8,7 +8,7 @@ Spec: git(1), gitformat-*(5); DESIGN §2 "Git is not rewritten here"
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -168,10 +168,6 @@ class GitRepository:
             return set(Path(path).read_text(encoding="ascii").split())
         except FileNotFoundError:
             return set()
-
-    def resolve(self, revisions: Sequence[str]) -> list[str]:
-        """Return the ids that `revisions` name. Raises GitError for the first that names nothing."""
-        return [self.run("rev-parse", "--verify", "--end-of-options", each).decode().strip() for each in revisions]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

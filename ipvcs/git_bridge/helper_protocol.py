@@ -107,7 +107,10 @@ class HelperProtocol:
                 return RefsAsked(for_push=line != b"list")
             if command == b"option":
                 return _parse_option(line, rest)
-        raise HelperProtocolError(f"git sends '{show(line[:200])}' here, which this remote helper does not know")
+        raise HelperProtocolError(
+            f"git sends '{show(line[:200])}' here, which this remote helper does not know",
+            hint="another version of git may speak otherwise: `git --version` belongs into a report",
+        )
 
     def receive_end(self) -> SessionEnded:
         """Git closed its side. Raises HelperProtocolError: inside a batch, so it was interrupted."""

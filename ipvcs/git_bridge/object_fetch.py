@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final, Protocol
 
-from ipvcs.git_bridge.commits_table import CommitsTable
+from ipvcs.git_bridge.commits_table import read_commits
 from ipvcs.git_bridge.fetch import LyingRepositoryError
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
@@ -26,7 +26,6 @@ from ipvcs.git_bridge.pack_writer import PackWriter
 from ipvcs.git_bridge.published_tree import PublishedTree
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import BlockReader
-from ipvcs.objects.file_reader import FileReader
 from ipvcs.objects.git.check import Checker, Claim
 from ipvcs.objects.git.closure import claim_record
 from ipvcs.objects.git.modes import NodeKind
@@ -144,7 +143,7 @@ class _Walk:
         """Have all commits on the way that git has not: each names its parents, and nobody should wait for that."""
         for name, link in self._tree.packs.items():
             if name.endswith(b".commits"):
-                table = CommitsTable(FileReader(self._reader, link.cid).readall(), self._format)
+                table = read_commits(self._reader, link.cid, self._format)
                 new = [Claim(oid, NodeKind.COMMIT, cid, size) for oid, cid, size in table if not self._has(oid)]
                 for _claim in self._bring(new):
                     pass

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from ipvcs.git_bridge.commits_table import encode_commits
 from ipvcs.git_bridge.git import GitRepository
@@ -21,8 +22,8 @@ from ipvcs.objects.file_layout import build_file
 from ipvcs.objects.git.layout import LAYOUT, PIECE_SIZE, put_file
 from ipvcs.objects.git.object_id import ObjectId
 
-_CHUNKER = SizeChunker(PIECE_SIZE)
-_COUNT_AT = 8
+_CHUNKER: Final = SizeChunker(PIECE_SIZE)
+_COUNT_AT: Final = 8
 """Byte of a pack at which its count of objects stands, in four bytes."""
 
 

@@ -51,7 +51,10 @@ class NotARepositoryError(DecodeError):
     """What a name or CID leads to is not a published repository."""
 
     def __init__(self, cid: Cid, why: str) -> None:
-        super().__init__(f"'{cid}' is not a repository that was pushed: {why}")
+        super().__init__(
+            f"'{cid}' is not a repository that was pushed: {why}",
+            hint=f"`ipvcs ls /ipfs/{cid}` shows what is there; a repository may lie at a path below it",
+        )
         self.cid = cid
 
 
@@ -189,5 +192,8 @@ def _read(reader: BlockReader, root: Cid, node: PBNode, name: bytes, limit: int)
         raise NotARepositoryError(root, f"it has no '{name.decode()}'")
     file = FileReader(reader, link.cid)
     if file.size > limit:
-        raise LimitError(f"'{name.decode()}' of repository '{root}' has {file.size:,} bytes; {limit:,} are the most")
+        raise LimitError(
+            f"'{name.decode()}' of repository '{root}' has {file.size:,} bytes; {limit:,} are the most",
+            hint="no push writes such a one: tell its publisher",
+        )
     return file.readall()

@@ -1,8 +1,5 @@
 """Converting what is new in a real repository: the same blocks as object by object, read once, remembered."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from ipvcs.git_bridge.conversion import converting
@@ -12,10 +9,10 @@ from ipvcs.objects.git.check import Checker, Claim
 from ipvcs.objects.git.closure import iter_verified
 from ipvcs.objects.git.layout import Mapped
 from ipvcs.objects.git.modes import NodeKind
-from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
+from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType
 from ipvcs.storage.gc import collect
-from ipvcs.storage.home import Home, open_home
+from ipvcs.storage.home import Home
 from tests.e2e.real_git import Git
 from tests.e2e.test_git_mapping import natural_kind, tag_body, tree_body
 from tests.streams import chacha20_stream
@@ -23,17 +20,6 @@ from tests.unit.objects.git.repository import Repository
 
 MIB = 1024 * 1024
 PROFILE = "unixfs-v1-2025"
-
-
-@pytest.fixture(params=list(ObjectFormat))
-def git(request: pytest.FixtureRequest, tmp_path: Path) -> Git:
-    return Git(tmp_path / "repo.git", request.param)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    with open_home(tmp_path / "home") as home:
-        yield home
 
 
 def convert(git: Git, home: Home, *tips: str, known: tuple[str, ...] = ()) -> tuple[list[Mapped], int]:

@@ -8,7 +8,7 @@ from ipvcs.objects.git.check import Claim
 from ipvcs.objects.git.closure import iter_verified
 from ipvcs.objects.git.headers import HeaderError, parse_commit, parse_tag
 from ipvcs.objects.git.modes import KIND_OF_TYPE, NodeKind, entry_kind, parse_mode
-from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
+from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType, split_payload
 from ipvcs.objects.git.read import open_object
 from ipvcs.objects.git.tree import ParsedTree
@@ -18,11 +18,6 @@ from tests.unit.objects.git.repository import PEOPLE, Repository
 
 KIB, MIB = 1024, 1024 * 1024
 EDGES = [0, *(size + d for size in (256 * KIB, MIB, 2 * MIB) for d in (-1, 0, 1))]
-
-
-@pytest.fixture(params=list(ObjectFormat))
-def git(request: pytest.FixtureRequest, tmp_path: Path) -> Git:
-    return Git(tmp_path / "repo.git", request.param)
 
 
 def natural_kind(repository: Repository, oid: ObjectId) -> NodeKind:

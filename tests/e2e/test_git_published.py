@@ -1,6 +1,5 @@
 """A published root, as git and we read it: stock git clones from the directory, and takes its files for its own."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from stat import S_IFMT
@@ -26,26 +25,15 @@ from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.directory import build_directory
 from ipvcs.objects.git.layout import LAYOUT, put_file
 from ipvcs.objects.git.modes import NodeKind
-from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
+from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType
 from ipvcs.objects.path import parse_path, resolve
 from ipvcs.storage.disk_export import export_to
-from ipvcs.storage.home import Home, open_home
+from ipvcs.storage.home import Home
 from tests.e2e.real_git import Git
 from tests.e2e.test_git_conversion import PROFILE, history, listed, oid_of
 from tests.e2e.test_git_mapping import tag_body
 from tests.fakes.memory_network import key_of
-
-
-@pytest.fixture(params=list(ObjectFormat))
-def git(request: pytest.FixtureRequest, tmp_path: Path) -> Git:
-    return Git(tmp_path / "repo.git", request.param)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    with open_home(tmp_path / "home") as home:
-        yield home
 
 
 def refs_of(git: Git) -> dict[RefName, ObjectId]:

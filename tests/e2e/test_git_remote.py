@@ -279,18 +279,19 @@ def test_pushes_at_once_are_all_there_in_the_end(net: Net, tmp_path: Path, autho
 
 
 def test_what_is_none_of_ours_is_said_clearly(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author("push", "-q", "ipfs", "main")
     nothing = "k51qzi5uqu5dgutdk6i1ynyzgkqngpha5xpgia3a5qqp4jsh0u4csozksxel2r"
     reader = GitUser(tmp_path, net.reader)
     for url, problem in (
         ("ipfs::nonsense", "cannot use 'nonsense' as a remote"),
-        (f"ipfs::/ipns/{nothing}", nothing),
-        (f"ipns://{net.name}/not/there", "not"),
+        (f"ipfs::/ipns/{nothing}", "no record found"),
+        (f"ipns://{net.name}/{tmp_path.name}-nothing", f"no link named '{tmp_path.name}-nothing'"),
+        (f"ipns://{net.name}/{tmp_path.name}/heads", "is not a repository that was pushed"),
     ):
         said = reader.run("clone", "-q", url, "x")
         assert said.code == 128
         assert problem in said.err, said.err
         assert not (tmp_path / "x").exists()
-    del author
 
 
 # ---- faults ----

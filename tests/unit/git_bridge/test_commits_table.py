@@ -4,10 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipvcs.git_bridge.commits_table import MAX_LINK_SIZE, CommitsTable, CommitsTableError, encode_commits
+from ipvcs.git_bridge import commits_table
+from ipvcs.git_bridge.commits_table import (
+    MAX_LINK_SIZE,
+    CommitsTable,
+    CommitsTableError,
+    CommitsTableTooLargeError,
+    encode_commits,
+    read_commits,
+)
 from ipvcs.multiformats import codecs
 from ipvcs.multiformats.cid import Cid
+from ipvcs.objects.git.layout import put_file
 from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
+from tests.fakes.memory_blocks import MemoryBlocks
 
 cids = st.binary(min_size=32, max_size=32).map(lambda digest: Cid.make(b"\x12\x20" + digest, codecs.DAG_PB))
 
@@ -53,3 +63,13 @@ def test_a_malformed_table_is_refused(data: bytes) -> None:
     # An id of zeros is Git's word for "no object", so no record has it.
     with pytest.raises(CommitsTableError):
         CommitsTable(data, ObjectFormat.SHA1)
+
+
+def test_a_file_that_claims_too_much_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryBlocks()
+    data = encode_commits([(ObjectId(b"a" * 20), Cid.make(b"\x12\x20" + b"d" * 32, codecs.DAG_PB), 1)])
+    cid = put_file(data, store).cid
+    assert len(read_commits(store, cid, ObjectFormat.SHA1)) == 1
+    monkeypatch.setattr(commits_table, "MAX_SIZE", len(data) - 1)
+    with pytest.raises(CommitsTableTooLargeError, match="are the most"):
+        read_commits(store, cid, ObjectFormat.SHA1)

@@ -57,6 +57,18 @@ class Arguments:
             options[name] = value
         return cls([value for name, value in fields if name == "arg"], options)
 
+    def followed_by(self, lines: bytes) -> Self:
+        """Return these arguments with those of a request's body behind them, one a line.
+
+        Raises:
+            BadRequestError: they are not UTF-8.
+        """
+        try:
+            more = lines.decode().splitlines()
+        except UnicodeDecodeError as exc:
+            raise BadRequestError("the request's body is not lines of text") from exc
+        return type(self)((*self.args, *more), self._options)
+
     def check_count(self, required: Sequence[str], most: int) -> None:
         """Raise BadRequestError if one of the arguments named `required` is missing or there are more than `most`."""
         if len(self.args) < len(required):

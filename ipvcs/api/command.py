@@ -43,5 +43,7 @@ class Command:
     """The names of arguments without which it makes no sense."""
     most: int | None = None
     """How many arguments it takes at most; None: the required ones and no more."""
+    takes_lines: bool = False
+    """Whether each line of the request's body is an argument, too, after those of the query, which has little room."""
     deadline: float = DEADLINE
     """Seconds, unless the client's option `timeout` says otherwise."""

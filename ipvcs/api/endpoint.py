@@ -18,7 +18,9 @@ from ipvcs.api.node_services import NodeServices
 from ipvcs.errors import LimitError, UnavailableError
 
 MAX_BODY: Final = 64 * 1024
-"""Bytes. No command here takes a body; clients send empty ones, or forms without content."""
+"""Bytes, of commands that take no body; clients send empty ones, or forms without content."""
+MAX_LINES: Final = 2 * 1024 * 1024
+"""Bytes of a body whose lines are arguments: some 30,000 CIDs."""
 BODY_TIMEOUT: Final = 10.0
 """Seconds for it to arrive."""
 SEND_TIMEOUT: Final = 60.0
@@ -33,7 +35,9 @@ class BodyError(LimitError):
     """A request's body is longer, or longer in coming, than any command takes. `status` is HTTP's word for it."""
 
     def __init__(self, status: int, what: str) -> None:
-        super().__init__(f"the request's body is {what}", hint="arguments go into the query")
+        super().__init__(
+            f"the request's body is {what}", hint="arguments go into the query, those of `fetch` into the body as well"
+        )
         self.status = status
 
 
@@ -61,7 +65,7 @@ class Endpoint:
         answer = _Answer(send)
         with suppress(_ClientGoneError):
             try:
-                await _read_body(receive)
+                body = await _read_body(receive, MAX_LINES if self._command.takes_lines else MAX_BODY)
             except BodyError as exc:
                 await answer.fail(ErrorReport(exc.status, str(exc), ErrorCode.CLIENT, exc.hint), closing=True)
                 return
@@ -71,14 +75,18 @@ class Endpoint:
                 tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
                 tasks.start_soon(_cancel_at_end, ending, work)
                 with suppress(_ClientGoneError):  # here too, since a task group would wrap it
-                    await self._run(scope["query_string"], answer, work, ending)
+                    await self._run(scope["query_string"], body, answer, work, ending)
                 tasks.cancel_scope.cancel()
 
-    async def _run(self, query: bytes, answer: "_Answer", work: anyio.CancelScope, ending: anyio.Event) -> None:
+    async def _run(
+        self, query: bytes, body: bytes, answer: "_Answer", work: anyio.CancelScope, ending: anyio.Event
+    ) -> None:
         """Run the command within `work`, and answer; what it raises becomes a report: only _ClientGoneError leaves."""
         path = self._command.path
         try:
             arguments = Arguments.parse(query)
+            if self._command.takes_lines:
+                arguments = arguments.followed_by(body)
             seconds = self._prepare(arguments)
             call = Call(self._node, arguments, answer.emit, self._shutdown)
             work.deadline = anyio.current_time() + seconds
@@ -154,21 +162,20 @@ class _Answer:
             raise _ClientGoneError from exc
 
 
-async def _read_body(receive: Receive) -> None:
-    """Wait for the end of the body and forget it."""
-    size = 0
-    with anyio.move_on_after(BODY_TIMEOUT) as scope:
+async def _read_body(receive: Receive, limit: int) -> bytes:
+    """Return the body when it is there whole."""
+    body = bytearray()
+    with anyio.move_on_after(BODY_TIMEOUT):
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise _ClientGoneError
-            size += len(message.get("body", b""))
-            if size > MAX_BODY:
-                raise BodyError(413, f"over {MAX_BODY} bytes")
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise BodyError(413, f"over {limit} bytes")
             if not message.get("more_body", False):
-                return
-    if scope.cancelled_caught:
-        raise BodyError(408, f"not there after {BODY_TIMEOUT:g} seconds")
+                return bytes(body)
+    raise BodyError(408, f"not there after {BODY_TIMEOUT:g} seconds")
 
 
 async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -11,8 +11,8 @@ from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.typed import parse_typed
 from ipvcs.node.exchange.fetch import STALL_TIMEOUT, FetchProgress
 
-MAX_ROOTS: Final = 100
-"""CIDs in one request: what its query has room for."""
+MAX_ROOTS: Final = 20_000
+"""CIDs in one request: what its body has room for, one a line. The query takes some hundred."""
 
 
 async def fetch(call: Call) -> None:
@@ -38,4 +38,4 @@ def _line(progress: FetchProgress) -> dict[str, Any]:
     }
 
 
-COMMANDS: Final = (Command("fetch", fetch, ("cid",), most=MAX_ROOTS, deadline=MAX_DEADLINE),)
+COMMANDS: Final = (Command("fetch", fetch, ("cid",), most=MAX_ROOTS, takes_lines=True, deadline=MAX_DEADLINE),)

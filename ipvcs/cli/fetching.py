@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ipvcs.multiformats.cid import Cid
     from ipvcs.storage.home import Home
 
-_MAX_ROOTS: Final = 100
+_MAX_ROOTS: Final = 20_000
 """CIDs in one request: `rpc_fetch.MAX_ROOTS`."""
 
 

@@ -43,6 +43,8 @@ _BUSY_PAUSE: Final = 0.25
 _SLACK: Final = 5.0
 """Seconds that the daemon's own error gets to arrive when the caller's time is up."""
 _READ_SIZE: Final = 64 * 1024
+_MAX_QUERY_ARGS: Final = 100
+"""Arguments that the query has room for; of a command that takes so many, more go into the body, one a line."""
 _MAX_ANSWER: Final = 64 * 1024 * 1024
 _MAX_LINE: Final = 1024 * 1024
 """Bytes of an answer and of a stream's line: far more than there is, and still no way to fill our memory."""
@@ -138,6 +140,7 @@ class Client:
         self, route: str, args: tuple[str, ...], timeout: float | None, options: dict[str, OptionValue]
     ) -> Iterator[http.client.HTTPResponse]:
         """Send the request and yield the response, whose status is good; the connection is closed after the block."""
+        lines, args = (args, ()) if len(args) > _MAX_QUERY_ARGS else ((), args)
         query = [("arg", arg) for arg in args]
         query += [(name.replace("_", "-"), _text(value)) for name, value in options.items() if value is not None]
         if timeout is not None:
@@ -146,19 +149,22 @@ class Client:
         target = f"{_PREFIX}{route}?{urlencode(query, errors='surrogateescape')}"
         silence = _SILENCE if route in _WAITING else _PROMPT_SILENCE
         with ExitStack() as opened:
-            response = self._send(opened, route, target, silence if timeout is None else timeout + _SLACK)
+            body = "\n".join(lines).encode() if lines else None
+            response = self._send(opened, route, target, body, silence if timeout is None else timeout + _SLACK)
             if response.status != http.client.OK:
                 _fail(route, response)
             yield response
 
-    def _send(self, opened: ExitStack, route: str, target: str, silence: float) -> http.client.HTTPResponse:
+    def _send(
+        self, opened: ExitStack, route: str, target: str, body: bytes | None, silence: float
+    ) -> http.client.HTTPResponse:
         """Send a request and return the response, which `opened` closes; while the daemon is busy, try again."""
         deadline = time.monotonic() + _BUSY_PATIENCE
         while True:
             try:
                 connection = opened.enter_context(closing(_UnixConnection(self._connect(), silence)))
                 with _losing(route):
-                    connection.request("POST", target, headers={"Connection": "close"})
+                    connection.request("POST", target, body, headers={"Connection": "close"})
                     response = opened.enter_context(closing(connection.getresponse()))
                 if response.status != http.client.SERVICE_UNAVAILABLE or time.monotonic() >= deadline:
                     return response

@@ -5,7 +5,7 @@ valid only if its links are exactly those its payload implies (names, order, kin
 matches". The check has nothing to enumerate: the node is made anew from its payload and from what its links say of the
 children, and must come out with the same CID. What the links say is then a `Claim` on each child, checked in turn.
 
-    Claim(oid, kind, cid, size) ──► Checker.check ──► proven, provided these are: [Claim, …] on the children
+    Claim(oid, kind, cid, size) ──► Checker.prove ──► proven, provided these are: [Claim, …] on the children
 
 Spec: DESIGN §3.1, last paragraphs; docs/git-mapping.md §9
 """
@@ -64,6 +64,22 @@ class Claim:
     name: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A node that was found right, and the object that it carries: `body` is None of a blob over `MAX_HELD` bytes.
+
+    `children` are the claims on what it links to, in the payload's order: the node's claim holds if they all do.
+    """
+
+    type: GitType
+    body: bytes | None
+    children: list[Claim]
+
+
+MAX_HELD: Final = 1024 * 1024
+"""Bytes of a blob that are handed on with the proof. Larger ones are read again by who wants them."""
+
+
 class Checker:
     """Checks nodes of one repository, one at a time, against their payload."""
 
@@ -89,10 +105,11 @@ class Checker:
         self._mapper = Mapper(object_format, profile, self._root, _refuse_lookup)
 
     def check(self, claim: Claim) -> list[Claim]:
-        """Prove `claim`, and with it every block of the node itself: shards, files of payload, content of blobs.
+        """Prove `claim` and return the claims on its children; see `prove`, which raises the same."""
+        return self.prove(claim).children
 
-        Returns:
-            The claims on its children, in the payload's order: `claim` holds if they all do. None for blobs.
+    def prove(self, claim: Claim) -> Proven:
+        """Prove `claim`, and with it every block of the node itself: shards, files of payload, content of blobs.
 
         Raises:
             GitNodeError: it is false, or the node malformed; says of which node and link, and why.
@@ -101,7 +118,7 @@ class Checker:
             PayloadTooLargeError, BlobTooLargeError: a limit was reached.
         """
         try:
-            rebuilt, children = self._rebuild(claim)
+            rebuilt, proven = self._rebuild(claim)
             if rebuilt.cid != claim.cid:
                 raise GitNodeError(claim.cid, self._explain(claim))
             if claim.size is not None and rebuilt.size != claim.size:
@@ -110,17 +127,18 @@ class Checker:
             raise GitNodeError(claim.cid, exc.problem, parent=claim.parent, name=claim.name) from exc
         except (DecodeError, IntegrityError, NotAFileError) as exc:
             raise GitNodeError(claim.cid, str(exc), parent=claim.parent, name=claim.name) from exc
-        return children
+        return proven
 
-    def _rebuild(self, claim: Claim) -> tuple[Mapped, list[Claim]]:
+    def _rebuild(self, claim: Claim) -> tuple[Mapped, Proven]:
         """Make the node of `claim` anew from its payload and its links."""
         node = read_node(self._reader, claim.cid)
         kind = claim.kind
         if node.form is NodeForm.FILE:
-            return self._rebuild_file(claim), []
+            return self._rebuild_file(claim)
         if node.form is NodeForm.SYMLINK and kind.git_type is GitType.BLOB:
             target = node.inline or b""
-            return self._mapper.map_blob(claim.oid, kind, len(target), reader_of(target)), []
+            mapped = self._mapper.map_blob(claim.oid, kind, len(target), reader_of(target))
+            return mapped, Proven(GitType.BLOB, target, [])
         if node.form not in _FORMS.get(kind, ()):
             raise GitNodeError(claim.cid, f"it is a {node.form}, and should be a {kind}")
         payload = read_payload(self._reader, node, self._max_payload)
@@ -129,20 +147,31 @@ class Checker:
         if git_type is not kind.git_type:
             raise GitNodeError(claim.cid, f"its payload is a {git_type}, and should be a {kind.git_type}")
         if kind is NodeKind.DIRECTORY:
-            return self._rebuild_tree(node, payload, ParsedTree.of(body, self._object_format))
-        if kind is NodeKind.COMMIT:
-            return self._rebuild_commit(node, payload, body)
-        return self._rebuild_tag(node, payload, body)
+            mapped, children = self._rebuild_tree(node, payload, ParsedTree.of(body, self._object_format))
+        elif kind is NodeKind.COMMIT:
+            mapped, children = self._rebuild_commit(node, payload, body)
+        else:
+            mapped, children = self._rebuild_tag(node, payload, body)
+        return mapped, Proven(git_type, body, children)
 
-    def _rebuild_file(self, claim: Claim) -> Mapped:
+    def _rebuild_file(self, claim: Claim) -> tuple[Mapped, Proven]:
         file = self._open_file(claim)
-        if (claim.may_be_verbatim or claim.kind is NodeKind.VERBATIM) and self._is_verbatim(claim, file):
+        if claim.may_be_verbatim or claim.kind is NodeKind.VERBATIM:
+            git_type = verbatim_type(file, claim.oid, self._object_format)
+            if git_type is not None and git_type is not claim.kind.git_type:
+                file.seek(0)
+                mapped = self._mapper.map_verbatim(claim.oid, file.size, file.read)
+                file.seek(0)
+                body = split_payload(file.readall())[1] if file.size <= MAX_HELD else None
+                return mapped, Proven(git_type, body, [])
             file.seek(0)
-            return self._mapper.map_verbatim(claim.oid, file.size, file.read)
         if claim.kind.git_type is not GitType.BLOB:
             raise GitNodeError(claim.cid, f"it is a file, and should be a {claim.kind}")
-        file.seek(0)
-        return self._mapper.map_blob(claim.oid, claim.kind, file.size, file.read)
+        if file.size > MAX_HELD:
+            return self._mapper.map_blob(claim.oid, claim.kind, file.size, file.read), Proven(GitType.BLOB, None, [])
+        body = file.readall()
+        mapped = self._mapper.map_blob(claim.oid, claim.kind, len(body), reader_of(body))
+        return mapped, Proven(GitType.BLOB, body, [])
 
     def _rebuild_tree(self, node: Node, payload: bytes, tree: ParsedTree) -> tuple[Mapped, list[Claim]]:
         assert node.block is not None

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from ipvcs.api.app import build_app
 from ipvcs.api.command import MAX_DEADLINE
+from ipvcs.api.endpoint import MAX_LINES
 from ipvcs.api.rpc_fetch import COMMANDS, MAX_ROOTS
 from ipvcs.errors import IpvcsError
 from ipvcs.multiformats.cid import Cid
@@ -101,7 +102,6 @@ async def test_roots_and_options_reach_the_node(
         (f"arg={A}&arg=", "invalid CID ''"),
         (f"arg={A}&recursive=maybe", "option 'recursive' is 'true' or 'false'"),
         (f"arg={A}&stall=3", "invalid duration '3'"),
-        ("&".join([f"arg={A}"] * (MAX_ROOTS + 1)), f"{MAX_ROOTS + 1} arguments given"),
     ],
 )
 async def test_what_is_no_request_reaches_nobody(call: Post, node: FetchingNode, query: str, said: str) -> None:
@@ -115,8 +115,33 @@ async def test_as_many_roots_as_there_may_be_fit_into_a_request(call: Post, node
     long = Cid.parse(
         "bafkrgqhhyivzstcz3hhswshfjgy6ertgmnqeleynhwt4dlfsthi4hn7zgh4uvlsb5xncykzapi3ocd4lzogukir6ksdy6wzrnz6ohnv4aglcs"
     )
-    response = await call("fetch?" + "&".join([f"arg={long}"] * MAX_ROOTS))
-    assert (response.status, len(node.asked[0][0])) == (200, MAX_ROOTS)
+    response = await call("fetch?" + "&".join([f"arg={long}"] * 100))
+    assert (response.status, len(node.asked[0][0])) == (200, 100)
+
+
+async def test_further_roots_are_lines_of_the_body(app: ASGIApp, node: FetchingNode) -> None:
+    lines = f"{B}\n".encode() * (MAX_ROOTS - 1)
+    response = await request(app, f"/api/v0/fetch?arg={A}", body=(lines[:1000], lines[1000:]))
+    assert response.status == 200
+    assert node.asked[0][0] == [A] + [B] * (MAX_ROOTS - 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (f"{B}\n".encode() * MAX_ROOTS, f"{MAX_ROOTS + 1} arguments given"),
+        (b"nonsense", "invalid CID 'nonsense'"),
+        (b"\xff", "not lines of text"),
+        (b"x" * (MAX_LINES + 1), f"over {MAX_LINES} bytes"),
+    ],
+)
+async def test_a_body_that_is_no_list_of_roots_reaches_nobody(
+    app: ASGIApp, node: FetchingNode, body: bytes, said: str
+) -> None:
+    response = await request(app, f"/api/v0/fetch?arg={A}", body=(body,))
+    assert response.status >= 400
+    assert said in response.json["Message"]
+    assert node.asked == []
 
 
 async def test_an_error_before_anything_came_has_a_status_and_a_hint(call: Post, node: FetchingNode) -> None:

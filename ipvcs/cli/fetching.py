@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, Final
 
-from ipvcs.errors import IpvcsError, NotFoundError
+from ipvcs.errors import IpvcsError, NotFoundError, UnavailableError
 from ipvcs.objects.block import BlockNotFoundError
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ class MissingLocallyError(NotFoundError):
         self.cid = cid
 
 
+class FetchCancelledError(UnavailableError):
+    """A fetch was ended by us, since what it was for has failed."""
+
+    def __init__(self) -> None:
+        super().__init__("the fetch was cancelled")
+
+
 class FetchingBlocks:
     """A `BlockReader` over the home and its node.
 
@@ -53,6 +60,7 @@ class FetchingBlocks:
         self._running: _Fetch | None = None
         self._at_end = ExitStack()
         self._leased = False
+        self._cancelled = False
         self._leasing = threading.Lock()
 
     def expect(self, root: "Cid") -> None:
@@ -92,10 +100,15 @@ class FetchingBlocks:
             batch = some[start : start + _MAX_ROOTS]
             self._run(batch, recursive=recursive)
 
-    def close(self) -> None:
-        """End what is under way, and the lease."""
+    def cancel(self) -> None:
+        """Let what is under way end within a second, with an error in the threads that wait for it."""
+        self._cancelled = True
         if self._running is not None:
             self._running.cancel()
+
+    def close(self) -> None:
+        """End what is under way, and the lease."""
+        self.cancel()
         self._at_end.close()
 
     def _bring(self, cid: "Cid") -> None:
@@ -127,6 +140,8 @@ class FetchingBlocks:
             seen = 0
             with closing(client.stream("fetch", *map(str, roots), **self._options(recursive))) as lines:
                 for line in lines:
+                    if self._cancelled:
+                        raise FetchCancelledError
                     self._ui.describe(_describe(line))
                     advance(line["Bytes"] - seen)
                     seen = line["Bytes"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 if TYPE_CHECKING:
     from ipvcs.cli.app import App
     from ipvcs.cli.fetching import FetchingBlocks
+    from ipvcs.git_bridge.fetch import FetchWay
     from ipvcs.git_bridge.names import Names
     from ipvcs.git_bridge.progress import GitProgress
     from ipvcs.multiformats.peer_id import PeerId
@@ -49,14 +50,22 @@ def _run() -> int:
         url = parse_remote_url(sys.argv[-1])
         # Whatever runs below this has the directory of the daemon or of git, not ours.
         repository = GitRepository(Path(git_dir).absolute(), os.environ)
-        way = os.environ.get("IPVCS_FETCH") or "packs"
-        if way not in ("packs", "objects"):
-            raise UsageError(f"IPVCS_FETCH is '{way}'", hint="'packs', which is what it is by default, or 'objects'")
+        way = _fetch_way(os.environ.get("IPVCS_FETCH", ""))
         stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
-        RemoteHelper(url, repository, _HelperNode(app), stdin, stdout, by_objects=way == "objects").run()
+        RemoteHelper(url, repository, _HelperNode(app), stdin, stdout, way=way).run()
     finally:
         app.close()
     return 0
+
+
+def _fetch_way(text: str) -> "FetchWay | None":
+    from ipvcs.errors import UsageError
+    from ipvcs.git_bridge.fetch import FetchWay
+
+    try:
+        return FetchWay(text) if text else None
+    except ValueError:
+        raise UsageError(f"IPVCS_FETCH is '{text}'", hint="'packs', 'objects', or not set: whichever suits") from None
 
 
 class _HelperNode:
@@ -67,7 +76,6 @@ class _HelperNode:
         app.fetch_timeout = _PATIENCE
         app.ui.bars = False  # git shows how far it is, and we in its manner
         self._names: Names | None = None
-        self._progress: GitProgress | None = None
 
     @property
     def home(self) -> "Home":
@@ -111,12 +119,10 @@ class _HelperNode:
     def note(self, line: str) -> None:
         self._app.ui.note(line)
 
-    def progress(self, done: int, total: int) -> None:
-        if self._progress is None:
-            from ipvcs.git_bridge.progress import GitProgress
+    def progress(self, title: str) -> "GitProgress":
+        from ipvcs.git_bridge.progress import GitProgress
 
-            self._progress = GitProgress("Converting objects", _write_error, time.monotonic)
-        self._progress(done, total)
+        return GitProgress(title, _write_error, time.monotonic)
 
 
 def _write_error(text: str) -> None:

@@ -8,7 +8,7 @@ from ipvcs.git_bridge.commits_table import CommitsTable, read_commits
 from ipvcs.git_bridge.conversion import Converter
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
-from ipvcs.git_bridge.object_feed import ObjectReader
+from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.git_bridge.published_tree import PublishedTree
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import Block, BlockReader
@@ -43,7 +43,7 @@ class Bases:
         self._tables: list[CommitsTable] | None = None
         self.commits: list[ObjectId] = []
         self.complete = True
-        with ObjectReader.open(repository) as objects:
+        with TypeReader.open(repository) as objects:
             facts = LocalObjects(repository, objects)
             here = [oid for oid in sorted({ref.oid for ref in tree.refs.values()}) if facts.is_commit(oid)]
         for oid in here:

@@ -35,7 +35,7 @@ from ipvcs.storage.home import Home
 from ipvcs.storage.interface import BlockWriting
 
 OnProgress = Callable[[int, int], None]
-"""Told how many objects of how many were converted."""
+"""Told how many of how many objects are done; of 0: nobody knows yet of how many."""
 _SMALL: Final = 1024 * 1024
 """Bytes of a blob that is held whole, to be mapped as several kinds."""
 _COPY_SIZE: Final = 1024 * 1024

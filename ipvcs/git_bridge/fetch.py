@@ -1,82 +1,92 @@
-"""One fetch by packs: those that hold something new go straight into `git index-pack`, while they arrive.
+"""One fetch: by packs or from the object graph, whichever suits what is asked for.
 
-Whoever published them may lie about anything. `index-pack` computes the id of every object; that they are those that
-were asked for, and lack nothing, git checks itself before it moves a ref. Malformed objects are carried as they are, as
-git does unless the user has set `fetch.fsckObjects`: real histories have them.
+    a part of a history (`--depth`), or a repository that has a part     objects: a pack has more than is wanted
+    all else                                                             packs: a twentieth of the bytes
 
-Spec: DESIGN §5 "Fetch"; git-index-pack(1)
+Spec: DESIGN §5 "Fetch"
 """
 
-import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
-from ipvcs.errors import IntegrityError
+from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
-from ipvcs.git_bridge.local_objects import LocalObjects
-from ipvcs.git_bridge.manifest import PackEntry
-from ipvcs.git_bridge.object_feed import ObjectReader
+from ipvcs.git_bridge.object_fetch import ObjectFetch
+from ipvcs.git_bridge.object_intake import FetchingReader
+from ipvcs.git_bridge.pack_fetch import ExpectingReader, PackFetch
 from ipvcs.git_bridge.published_tree import PublishedTree
-from ipvcs.multiformats.cid import Cid
-from ipvcs.objects.block import BlockReader
-from ipvcs.objects.file_reader import FileReader
+from ipvcs.git_bridge.shallow import WHOLE, Depth, read_shallow, write_shallow
 from ipvcs.objects.git.object_id import ObjectId
 
 
-class ExpectingReader(BlockReader, Protocol):
-    """A reader that can be told what will be read as a whole, to have all of it under way at once."""
+class FetchWay(StrEnum):
+    """How a fetch gets objects."""
 
-    def expect(self, root: Cid) -> None:
-        """Everything that `root` reaches will be read."""
-
-
-class LyingRepositoryError(IntegrityError):
-    """A repository that was published does not hold what it lists."""
-
-    def __init__(self, oid: ObjectId) -> None:
-        super().__init__(
-            f"the repository lists object '{oid}', and none of its packs has it",
-            hint="tell its publisher; nothing was changed here",
-        )
-        self.oid = oid
+    PACKS = "packs"
+    OBJECTS = "objects"
 
 
-def fetch_packs(
-    repository: GitRepository, reader: ExpectingReader, tree: PublishedTree, wanted: Sequence[ObjectId], *, quiet: bool
-) -> None:
-    """Bring the packs that may hold something of what `wanted` reach into `repository`.
+class FetchReader(ExpectingReader, FetchingReader, Protocol):
+    """The home's blocks and, behind them, the network's."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What git asks for: what `wanted` reach, `depth` generations of it at most.
+
+    `way` is what the user insists on. `checks` says that git takes our word for it that nothing is missing.
+    """
+
+    wanted: Sequence[ObjectId]
+    depth: Depth | None = None
+    way: FetchWay | None = None
+    checks: bool = False
+    quiet: bool = False
+
+
+def fetch(
+    request: FetchRequest,
+    repository: GitRepository,
+    reader: FetchReader,
+    tree: PublishedTree,
+    directory: Path,
+    progress: OnProgress,
+) -> bool:
+    """Bring what is asked for into `repository`; return whether it was checked that nothing of it is missing.
+
+    Args:
+        request: what.
+        repository: whereto.
+        reader: wherefrom.
+        tree: the published repository.
+        directory: takes temporary files.
+        progress: told how many objects have come by themselves; git shows it for packs.
 
     Raises:
-        LyingRepositoryError: one of `wanted` is in none of them.
+        LyingRepositoryError, GitNodeError: the published repository is not what it says.
         GitError: a pack is damaged, or an object in it malformed.
         MissingLocallyError, RemoteCommandError: a block can't be had.
     """
-    needed = _needed(repository, tree.manifest.packs)
-    links = [tree.packs[f"{pack.name}.pack".encode()] for pack in needed]
-    for link in links:
-        reader.expect(link.cid)
-    for link in links:
-        file = FileReader(reader, link.cid)
-        words = ("index-pack", "--stdin", *repository.index_pack_options(), *(() if quiet else ("-v",)))
-        with repository.start(*words, stdin=subprocess.PIPE, is_shown=not quiet) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                for piece in file.iter_chunks():
-                    process.stdin.write(piece)
-                process.stdin.close()
-            except BrokenPipeError:  # it has found something wrong, and says what
-                pass
-            process.stdout.read()
-    with ObjectReader.open(repository) as objects:
-        facts = LocalObjects(repository, objects)
-        for oid in wanted:
-            if not facts.has(oid):
-                raise LyingRepositoryError(oid)
+    shallow = read_shallow(repository)
+    if choose_way(request, is_shallow=bool(shallow)) is FetchWay.OBJECTS:
+        ObjectFetch(repository, reader, tree, request.wanted, directory, request.depth, progress).run()
+        return False
+    trusts = not shallow  # else an object may be here without its history
+    packs = PackFetch(repository, reader, tree, request.wanted, trusts=trusts, quiet=request.quiet)
+    is_checked = packs.run(checks=request.checks)
+    if shallow and request.depth is not None:
+        write_shallow(repository, packs.still_cut(shallow))
+    return is_checked
 
 
-def _needed(repository: GitRepository, packs: Sequence[PackEntry]) -> list[PackEntry]:
-    """Return the packs of which something is not here: of those whose tips are all here, nothing is."""
-    with ObjectReader.open(repository) as objects:
-        facts = LocalObjects(repository, objects)
-        return [pack for pack in packs if not pack.tips or not all(map(facts.has, pack.tips))]
+def choose_way(request: FetchRequest, *, is_shallow: bool) -> FetchWay:
+    """Return how to fetch into a repository whose history is cut off, or not."""
+    depth = request.depth
+    if depth is not None and (depth.deepens or depth.generations < WHOLE):
+        return FetchWay.OBJECTS  # packs can't do it
+    if request.way is not None:
+        return request.way
+    return FetchWay.OBJECTS if is_shallow and depth is None else FetchWay.PACKS

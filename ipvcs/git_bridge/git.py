@@ -158,17 +158,6 @@ class GitRepository:
                     raise
         return ()
 
-    def shallow_commits(self) -> set[str]:
-        """Return the ids of the commits here whose parents were left out.
-
-        Spec: gitrepository-layout(5), "shallow"
-        """
-        path = self.run("rev-parse", "--git-path", "shallow").decode(errors="surrogateescape").removesuffix("\n")
-        try:
-            return set(Path(path).read_text(encoding="ascii").split())
-        except FileNotFoundError:
-            return set()
-
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:

@@ -1,7 +1,9 @@
 """What the user's repository knows of objects: the facts that a push is judged by."""
 
+from collections.abc import Iterable
+
 from ipvcs.git_bridge.git import GitError, GitRepository
-from ipvcs.git_bridge.object_feed import GitObjectMissingError, ObjectReader
+from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType
 
@@ -9,7 +11,7 @@ from ipvcs.objects.git.payload import GitType
 class LocalObjects:
     """See `ref_updates.ObjectFacts`."""
 
-    def __init__(self, repository: GitRepository, reader: ObjectReader) -> None:
+    def __init__(self, repository: GitRepository, reader: TypeReader) -> None:
         self._repository = repository
         self._reader = reader
 
@@ -22,10 +24,7 @@ class LocalObjects:
 
     def type_of(self, oid: ObjectId) -> GitType | None:
         """Return the object's type, None when it is not there."""
-        try:
-            return self._reader.get(oid).type
-        except GitObjectMissingError:
-            return None
+        return self._reader.try_get(oid)
 
     def has(self, oid: ObjectId) -> bool:
         """Whether the object is there."""
@@ -38,6 +37,17 @@ class LocalObjects:
     def is_ancestor(self, old: ObjectId, new: ObjectId) -> bool:
         """Whether the commit `old` is in the history of `new`; both are there."""
         return self._repository.ask("merge-base", "--is-ancestor", old.hex, new.hex)
+
+    def are_whole(self, oids: Iterable[ObjectId]) -> bool:
+        """Whether all that `oids` lead to is there; what refs lead to is."""
+        try:
+            self._repository.run(
+                "rev-list", "--objects", "--quiet", "--stdin", "--not", "--all", "--alternate-refs",
+                stdin="".join(f"{oid}\n" for oid in oids).encode(),
+            )  # fmt: skip
+        except GitError:
+            return False
+        return True
 
     def resolve(self, revision: bytes) -> ObjectId | None:
         """Return the id that a revision names, None when it names nothing."""

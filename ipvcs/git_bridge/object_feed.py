@@ -1,6 +1,7 @@
 """Git objects as `git cat-file --batch` prints them: a line `<oid> <type> <size>`, the body, a newline.
 
-`ObjectFeed` reads many, in the order in which git was given their ids; `ObjectReader` asks for one at a time.
+`feeding` reads many, in the order in which git was given their ids; `ObjectReader` asks for one at a time, `TypeReader`
+for its type alone.
 
 Spec: git-cat-file(1), "BATCH OUTPUT"
 """
@@ -98,6 +99,35 @@ def _parse(line: bytes, file: IO[bytes]) -> FedObject:
         return FedObject(ObjectId.parse(name.decode()), GitType(git_type.decode()), int(size), file, int(size))
     except (ValueError, ObjectIdError) as exc:
         raise FeedError(f"git cat-file prints '{line[:100].decode(errors='replace')}'") from exc
+
+
+class TypeReader:
+    """Types of objects of one repository; the process that looks stays until the end of the block."""
+
+    def __init__(self, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+
+    @classmethod
+    @contextmanager
+    def open(cls, repository: GitRepository) -> Iterator[Self]:
+        """Look at objects of `repository` while the block runs."""
+        with repository.start("cat-file", "--batch-check=%(objecttype)", stdin=PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            yield cls(process.stdin, process.stdout)
+
+    def try_get(self, oid: ObjectId) -> GitType | None:
+        """Return the object's type, None when it is not there."""
+        self._stdin.write(oid.hex.encode() + b"\n")
+        self._stdin.flush()
+        line = self._stdout.readline()
+        if line.endswith(b" missing\n"):
+            return None
+        try:
+            return GitType(line.decode().removesuffix("\n"))
+        except ValueError as exc:
+            raise FeedError(f"git cat-file prints '{line[:100].decode(errors='replace')}'") from exc
 
 
 class ObjectReader:

@@ -37,17 +37,21 @@ class PackWriter:
         self.count = 0
         file.write(b"PACK" + (2).to_bytes(4, "big") + bytes(4))
 
+    def add_whole(self, git_type: GitType, body: bytes) -> None:
+        """Add an object that is held already."""
+        self.count += 1
+        header = _entry_header(_TYPES[git_type], len(body))
+        self._ahead.append((header, self._threads.submit(zlib.compress, body, _LEVEL)))
+        self._write_ahead(_AHEAD)
+
     def add(self, git_type: GitType, size: int, read: Read) -> None:
         """Add an object of `size` bytes, which `read` gives. When it raises, the pack is spoilt."""
-        header = _entry_header(_TYPES[git_type], size)
-        self.count += 1
         if size <= _READ_SIZE:
-            body = b"".join(iter(lambda: read(_READ_SIZE), b""))
-            self._ahead.append((header, self._threads.submit(zlib.compress, body, _LEVEL)))
-            self._write_ahead(_AHEAD)
+            self.add_whole(git_type, b"".join(iter(lambda: read(_READ_SIZE), b"")))
             return
+        self.count += 1
         self._write_ahead(0)
-        self._file.write(header)
+        self._file.write(_entry_header(_TYPES[git_type], size))
         packer = zlib.compressobj(_LEVEL)
         while piece := read(_READ_SIZE):
             self._file.write(packer.compress(piece))

@@ -1,5 +1,7 @@
 """Progress as git shows its own: `Converting objects: 45% (4500/10000)`, on one line, and `, done.` at the end.
 
+While nobody knows how many there will be: `Receiving objects: 4500`.
+
 Spec: git's progress.c
 """
 
@@ -22,11 +24,11 @@ class GitProgress:
         self._next = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` things are done."""
+        """`done` of `total` things are done; `total` is 0 as long as it is not known."""
         if done != total:
             if done % _LOOK or self._clock() < self._next:
                 return
             self._next = self._clock() + _PAUSE
-        percent = 100 * done // total if total else 100
         end = ", done.\n" if done == total else "\r"
-        self._write(f"{self._title}: {percent:3d}% ({done}/{total}){end}")
+        share = f"{100 * done // total:3d}% ({done}/{total})" if total else f"{done}"
+        self._write(f"{self._title}: {share}{end}")

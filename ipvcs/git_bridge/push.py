@@ -24,13 +24,14 @@ from ipvcs.git_bridge.git import GitError, GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.manifest import Manifest
 from ipvcs.git_bridge.names import Names
-from ipvcs.git_bridge.object_feed import ObjectReader
+from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.git_bridge.packing import StoredPack, packing, revisions_of
 from ipvcs.git_bridge.place import Place, entries_of, find_place, put_at
 from ipvcs.git_bridge.published_tree import PublishedTree, is_published, read_published, write_published
 from ipvcs.git_bridge.ref_updates import Asked, Verdict, decide
 from ipvcs.git_bridge.refname import BRANCHES, RefName, RefNameError, parse_refname
 from ipvcs.git_bridge.refs_table import Ref
+from ipvcs.git_bridge.shallow import read_shallow
 from ipvcs.git_bridge.snapshot import take_snapshot
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
@@ -161,7 +162,7 @@ class Pusher:
         """
         for _ in range(ATTEMPTS):
             standing = self.read()
-            with ObjectReader.open(self._repository) as objects:
+            with TypeReader.open(self._repository) as objects:
                 facts = LocalObjects(self._repository, objects)
                 verdicts = decide(asked, standing.refs, standing.head, facts, atomic=atomic)
             accepted = [each for each, verdict in zip(asked, verdicts, strict=True) if verdict.refusal is None]
@@ -238,7 +239,7 @@ class Pusher:
 
     def _refuse_cut_history(self, tips: Sequence[ObjectId], bases: Sequence[ObjectId]) -> None:
         """Raise ShallowPushError if what is new reaches the end of a shallow history."""
-        ends = self._repository.shallow_commits()
+        ends = {oid.hex for oid in read_shallow(self._repository)}
         if not ends or not tips:
             return
         for oid in self._repository.run("rev-list", "--stdin", stdin=revisions_of(tips, bases)).decode().split():

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import IO, Final, Protocol
 
 from ipvcs.errors import UsageError
-from ipvcs.git_bridge.fetch import ExpectingReader, fetch_packs
+from ipvcs.git_bridge.conversion import OnProgress
+from ipvcs.git_bridge.fetch import FetchReader, FetchRequest, FetchWay, fetch
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.helper_protocol import (
     CapabilitiesAsked,
@@ -22,19 +23,19 @@ from ipvcs.git_bridge.helper_protocol import (
 )
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.names import Names
-from ipvcs.git_bridge.object_feed import ObjectReader
-from ipvcs.git_bridge.object_fetch import FetchingReader, fetch_objects
+from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
 from ipvcs.git_bridge.push import Pusher, Target
 from ipvcs.git_bridge.ref_updates import NO_MATCH, Asked, Verdict
 from ipvcs.git_bridge.remote_url import RemoteUrl
+from ipvcs.git_bridge.shallow import WHOLE, Depth
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.objects.path import parse_path, resolve
 from ipvcs.storage.home import Home
 
-_CAPABILITIES: Final = (b"fetch", b"push", b"option", b"object-format")
+_CAPABILITIES: Final = (b"fetch", b"push", b"option", b"object-format", b"check-connectivity")
 
 
 class ReadOnlyRemoteError(UsageError):
@@ -47,10 +48,6 @@ class ReadOnlyRemoteError(UsageError):
         self.url = url
 
 
-class HelperReader(ExpectingReader, FetchingReader, Protocol):
-    """The home's blocks and, behind them, the network's."""
-
-
 class Node(Protocol):
     """What the helper needs of the home and its node."""
 
@@ -59,7 +56,7 @@ class Node(Protocol):
         """The home."""
 
     @property
-    def reader(self) -> "HelperReader":
+    def reader(self) -> FetchReader:
         """Its blocks; those that it lacks are fetched."""
 
     @property
@@ -76,8 +73,8 @@ class Node(Protocol):
     def note(self, line: str) -> None:
         """Tell the user something."""
 
-    def progress(self, done: int, total: int) -> None:
-        """Tell the user how many objects of how many are converted."""
+    def progress(self, title: str) -> OnProgress:
+        """Return what tells the user how far it is with what `title` says, in git's manner."""
 
 
 @dataclass(slots=True)
@@ -87,6 +84,9 @@ class _Options:
     dry_run: bool = False
     atomic: bool = False
     shows_object_format: bool = False
+    depth: int | None = None
+    deepens: bool = False
+    checks_connectivity: bool = False
     leases: dict[bytes, ObjectId | None] = field(default_factory=dict)
 
 
@@ -101,15 +101,15 @@ class RemoteHelper:
         stdin: IO[bytes],
         stdout: IO[bytes],
         *,
-        by_objects: bool = False,
+        way: FetchWay | None = None,
     ) -> None:
-        """Answer for the remote `url` of `repository`; `by_objects`: fetch from the object graph and not by packs."""
+        """Answer for the remote `url` of `repository`; `way`: how to fetch, None: as suits."""
         self._url = url
         self._repository = repository
         self._node = node
         self._stdin = stdin
         self._stdout = stdout
-        self._by_objects = by_objects
+        self._way = way
         self._options = _Options()
         self._listed: PublishedTree | None = None
 
@@ -142,6 +142,8 @@ class RemoteHelper:
         options = self._options
         if name == "verbosity" and value.isdigit():
             options.verbosity = int(value)
+        elif name == "depth" and value.isdigit() and 0 < int(value) <= WHOLE:
+            options.depth = int(value)
         elif name == "object-format" and value in (b"", b"true"):  # git 2.39 sends no value, and ends if it is refused
             options.shows_object_format = True
         elif name in _FLAGS and value in (b"true", b"false"):
@@ -200,14 +202,14 @@ class RemoteHelper:
 
     def _fetch(self, wanted: Sequence[ObjectId]) -> None:
         tree = self._listed or self._read()
-        unique = sorted(set(wanted))
-        quiet = self._options.verbosity < 1 or not self._options.progress
-        if self._by_objects:
-            node = self._node
-            fetch_objects(self._repository, node.reader, tree, unique, node.home.temporary, lambda _count: None)
-        else:
-            fetch_packs(self._repository, self._node.reader, tree, unique, quiet=quiet)
-        self._say(b"")
+        options = self._options
+        quiet = options.verbosity < 1 or not options.progress
+        depth = None if options.depth is None else Depth(options.depth, options.deepens)
+        request = FetchRequest(sorted(set(wanted)), depth, self._way, options.checks_connectivity, quiet)
+        node = self._node
+        progress = _show_nothing if quiet else node.progress("Receiving objects")
+        is_checked = fetch(request, self._repository, node.reader, tree, node.home.temporary, progress)
+        self._say(*((b"connectivity-ok", b"") if is_checked else (b"",)))
 
     # ---- push ----
 
@@ -231,7 +233,7 @@ class RemoteHelper:
     def _push(self, specs: Sequence[PushSpec]) -> None:
         asked: list[Asked] = []
         unmatched: list[Verdict] = []
-        with ObjectReader.open(self._repository) as objects:
+        with TypeReader.open(self._repository) as objects:
             facts = LocalObjects(self._repository, objects)
             for spec in specs:
                 new = facts.resolve(spec.source) if spec.source else None
@@ -242,7 +244,8 @@ class RemoteHelper:
                 expected = self._options.leases.get(spec.target)
                 asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
         options = self._options
-        progress = self._node.progress if options.progress and options.verbosity >= 1 else _show_nothing
+        quiet = options.verbosity < 1 or not options.progress
+        progress = _show_nothing if quiet else self._node.progress("Converting objects")
         verdicts = self._pusher().push(asked, progress, atomic=options.atomic, dry_run=options.dry_run)
         if any(verdict.refusal is None for verdict in verdicts) and not options.dry_run and not self._node.stays:
             self._node.note(
@@ -269,6 +272,8 @@ _FLAGS: Final[dict[str, Callable[[_Options, bool], None]]] = {
     "progress": _flag("progress"),
     "dry-run": _flag("dry_run"),
     "atomic": _flag("atomic"),
+    "deepen-relative": _flag("deepens"),
+    "check-connectivity": _flag("checks_connectivity"),
     "followtags": lambda _options, _value: None,  # git itself asks for the tags
     "force": lambda _options, _value: None,  # each update that is forced says so
     "cloning": lambda _options, _value: None,

@@ -15,6 +15,21 @@ def test_it_is_one_line_that_ends_with_done() -> None:
     assert all(line.endswith("\r") for line in written[:-1])
 
 
+def test_without_a_total_it_counts() -> None:
+    now, written = [0.0], list[str]()
+    progress = GitProgress("Receiving objects", written.append, lambda: now[0])
+    for done in range(1, 201):
+        now[0] += 0.01
+        progress(done, 0)
+    progress(200, 200)
+    assert written == [
+        "Receiving objects: 64\r",
+        "Receiving objects: 128\r",
+        "Receiving objects: 192\r",
+        "Receiving objects: 100% (200/200), done.\n",
+    ]
+
+
 def test_what_is_done_at_once_is_one_line() -> None:
     written: list[str] = []
     GitProgress("Converting objects", written.append, lambda: 0.0)(1, 1)

@@ -1,0 +1,137 @@
+"""Which commits a fetch from the object graph brings: from what is wanted down to what is here, or so many generations.
+
+    wanted ─► tags ─► commits of the first generation ─► their parents: the second ─► …
+                        └─► root trees, in chunks
+
+Without a depth the walk ends at commits that the repository has. With one it does not, since what is here may be cut
+off sooner or later than is now wanted; a commit of the last generation becomes one whose parents are left out, even if
+it has none, as git has it.
+
+Nobody waits a round trip a generation for long: after some generations all commits that the tables of commits name are
+fetched at once.
+
+Spec: git's upload-pack.c `deepen`, shallow.c `get_shallow_commits`; DESIGN §5 "Fetch"
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from ipvcs.git_bridge.object_intake import ObjectIntake
+from ipvcs.git_bridge.shallow import Depth
+from ipvcs.objects.git.check import Claim
+from ipvcs.objects.git.modes import NodeKind
+from ipvcs.objects.git.object_id import ObjectId
+
+_CHUNK: Final = 1000
+"""Commits whose trees are handed on together: what bounds the memory for levels of trees."""
+_PATIENCE: Final = 16
+"""Generations that are fetched one by one, as many a fetch needs no more."""
+_FEW: Final = 64
+"""Generations for which the tables, which name the commits of all branches, would be too much."""
+
+
+class CommitWalk:
+    """One walk. When it is over, `cut` has the commits whose parents were left out, `whole` those that have theirs, and
+    `met` those that were here, where a walk without a depth ended.
+    """
+
+    def __init__(
+        self,
+        intake: ObjectIntake,
+        bring_commits: Callable[[], None],
+        depth: Depth | None = None,
+        shallow: frozenset[ObjectId] = frozenset(),
+    ) -> None:
+        """Walk by `intake`.
+
+        Args:
+            intake: takes the commits.
+            bring_commits: has all commits fetched that may be on the way.
+            depth: how far; None: to what is here.
+            shallow: the commits at which the history that is here is cut off.
+        """
+        self.cut: set[ObjectId] = set()
+        self.whole: set[ObjectId] = set()
+        self.met: set[ObjectId] = set()
+        self._intake = intake
+        self._bring_commits = bring_commits
+        self._depth = depth
+        self._shallow = shallow
+        self._stopped: dict[ObjectId, list[Claim]] = {}
+        self._content: list[Claim] = []
+
+    def iter_content(self, wanted: Sequence[Claim]) -> Iterator[Sequence[Claim]]:
+        """Take commits and tags from `wanted` down; yield the claims on trees and blobs that they lead to, in chunks.
+
+        Errors as `ObjectIntake.take`.
+        """
+        depth = self._depth
+        if depth is None:
+            yield from self._walk(wanted)
+        elif not depth.deepens:
+            yield from self._walk(wanted, depth.generations)
+        else:
+            yield from self._walk(wanted, ends=self._shallow)
+            beyond = [parent for parents in self._stopped.values() for parent in parents]
+            self.whole.update(self._stopped)
+            self._stopped.clear()
+            yield from self._walk(beyond, depth.generations)
+        self.cut.update(self._stopped.keys() - self.whole)
+        if self._content:
+            yield self._content
+
+    def _walk(
+        self, level: Sequence[Claim], generations: int | None = None, ends: frozenset[ObjectId] = frozenset()
+    ) -> Iterator[Sequence[Claim]]:
+        """Walk for so many generations, and not beyond the commits in `ends`."""
+        brought = False
+        generation = 0
+        while level:
+            generation += 1
+            if not brought and self._is_long(generation, generations):
+                self._bring_commits()
+                brought = True
+            following: list[Claim] = []
+            for claim in self._peel(level):
+                parents = self._take(claim)
+                if generation == generations or claim.oid in ends:
+                    self._stopped[claim.oid] = parents
+                elif claim.oid not in self.met:
+                    self.whole.add(claim.oid)
+                    following += parents
+                if len(self._content) >= _CHUNK:
+                    yield self._content
+                    self._content = []
+            level = following
+
+    def _is_long(self, generation: int, generations: int | None) -> bool:
+        if generations is None:
+            return self._intake.facts is None or generation > _PATIENCE
+        return generations - generation > _FEW and generation > _PATIENCE
+
+    def _peel(self, level: Sequence[Claim]) -> Iterator[Claim]:
+        """Yield the commits of a generation that were not taken before, behind tags too; the rest is content."""
+        while level:
+            self._intake.bring(level)
+            behind: list[Claim] = []
+            for claim in level:
+                if self._intake.is_proven(claim):
+                    continue
+                if claim.kind is NodeKind.TAG:
+                    behind += self._intake.take(claim)
+                elif claim.kind is NodeKind.COMMIT:
+                    yield claim
+                else:
+                    self._content.append(claim)
+            level = behind
+
+    def _take(self, claim: Claim) -> list[Claim]:
+        """Take a commit; return the claims on its parents."""
+        is_here = self._intake.has(claim.oid)
+        if is_here and self._depth is None:
+            self.met.add(claim.oid)
+            return []
+        children = self._intake.take(claim)  # the tree and the parents; none if its header does not parse
+        if not is_here:
+            self._content += children[:1]
+        return children[1:]

@@ -1,0 +1,166 @@
+"""Takes objects in by their nodes: has them fetched, proves each, and packs those that the repository lacks.
+
+Spec: DESIGN §3.1 "Fetch checks as it descends"
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from hashlib import blake2b
+from typing import Final, Protocol
+
+from ipvcs.git_bridge.conversion import OnProgress
+from ipvcs.git_bridge.local_objects import LocalObjects
+from ipvcs.git_bridge.pack_writer import PackWriter
+from ipvcs.multiformats.cid import Cid
+from ipvcs.objects.block import BlockReader
+from ipvcs.objects.git.check import Checker, Claim
+from ipvcs.objects.git.closure import claim_record
+from ipvcs.objects.git.modes import NodeKind
+from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
+from ipvcs.objects.git.read import open_object
+
+_FILES: Final = frozenset({NodeKind.REGULAR, NodeKind.EXECUTABLE, NodeKind.VERBATIM})
+_BATCH: Final = 2000
+"""Nodes of one request."""
+_AHEAD: Final = 2
+"""Requests under way: what is read is then seldom waited for."""
+_RECORD_SIZE: Final = 16
+"""Bytes of the digest by which a proven claim is remembered."""
+
+
+class FetchingReader(BlockReader, Protocol):
+    """A reader that can bring many blocks at once; threads may use it together."""
+
+    def has(self, cid: Cid) -> bool:
+        """Whether the block is here already."""
+
+    def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True) -> None:
+        """Return when `roots`, and what they reach if `recursive`, are here."""
+
+    def cancel(self) -> None:
+        """Let what is under way end soon, with an error."""
+
+
+class ObjectIntake:
+    """Objects on their way into `pack`. `facts` knows what is in the repository already; None: nothing is."""
+
+    def __init__(
+        self,
+        reader: FetchingReader,
+        object_format: ObjectFormat,
+        profile: str,
+        pack: PackWriter,
+        facts: LocalObjects | None,
+        threads: Executor,
+        progress: OnProgress,
+    ) -> None:
+        self.facts: Final = facts
+        self._reader = reader
+        self._format = object_format
+        self._checker = Checker(reader, object_format, profile)
+        self._pack = pack
+        self._threads = threads
+        self._progress = progress
+        self._proven: set[bytes] = set()
+        self._packed: set[bytes] = set()
+        self._here: set[bytes] = set()
+
+    def has(self, oid: ObjectId) -> bool:
+        """Whether the repository had `oid` before."""
+        if self.facts is None or oid.raw in self._packed:
+            return False
+        if oid.raw in self._here:
+            return True
+        if found := self.facts.has(oid):
+            self._here.add(oid.raw)
+        return found
+
+    def is_proven(self, claim: Claim) -> bool:
+        """Whether just this was proven before."""
+        return _record(claim) in self._proven
+
+    def take(self, claim: Claim) -> list[Claim]:
+        """Prove a node, and pack its object unless it is here; return the claims on what it leads to.
+
+        Raises:
+            GitNodeError: it is not what the claim says.
+            MissingLocallyError, RemoteCommandError: a block can't be had.
+        """
+        proven = self._checker.prove(claim)
+        self._proven.add(_record(claim))
+        oid = claim.oid
+        if oid.raw not in self._packed and not self.has(oid):
+            self._packed.add(oid.raw)
+            if proven.body is not None:
+                self._pack.add_whole(proven.type, proven.body)
+            else:
+                found = open_object(self._reader, claim.cid, oid, self._format)
+                self._pack.add(found.type, found.size, found.read)
+            self._progress(self._pack.count, 0)
+        return proven.children
+
+    def take_all(self, claims: Iterable[Claim]) -> None:
+        """Take trees and blobs, and all that they lead to, level by level; what is here, and below it, is left out."""
+        level = self._news(claims, {})
+        while level:
+            following: dict[bytes, Claim] = {}
+            for claim in self._bring_batches(level):
+                self._news(self.take(claim), following)
+            level = following
+
+    def _news(self, claims: Iterable[Claim], found: dict[bytes, Claim]) -> dict[bytes, Claim]:
+        """Add those of `claims` to `found` that have not been taken, and are not here."""
+        proven = self._proven
+        for claim in claims:
+            record = _record(claim)
+            if record not in proven and record not in found and not self.has(claim.oid):
+                found[record] = claim
+        return found
+
+    # ---- from the network ----
+
+    def bring(self, claims: Collection[Claim]) -> None:
+        """Have the nodes of `claims` fetched: of files all that they reach. Threads may."""
+        missing = [claim for claim in claims if not claim.cid.is_identity and not self._reader.has(claim.cid)]
+        for recursive in (False, True):
+            if cids := [claim.cid for claim in missing if (claim.kind in _FILES) is recursive]:
+                self._reader.fetch_all(cids, recursive=recursive)
+
+    def bring_below(self, claims: Collection[Claim]) -> "Future[None]":
+        """Begin to fetch all that `claims` reach."""
+        cids = [claim.cid for claim in claims if not claim.cid.is_identity]
+        return self._threads.submit(self._reader.fetch_all, cids)
+
+    def _bring_batches(self, level: dict[bytes, Claim]) -> Iterator[Claim]:
+        """Yield the claims of `level` when their nodes are here; those that are not are fetched, some batches ahead."""
+        claims = list(level.values())
+        if self.facts is None:  # then all below was asked for by `bring_below`
+            yield from claims
+            return
+        batches = [claims[start : start + _BATCH] for start in range(0, len(claims), _BATCH)]
+        ahead: deque[Future[None]] = deque()
+        for index, batch in enumerate(batches):
+            for coming in batches[index + len(ahead) : index + _AHEAD]:
+                ahead.append(self._threads.submit(self.bring, coming))
+            ahead.popleft().result()
+            yield from batch
+
+
+def _record(claim: Claim) -> bytes:
+    """Return what tells `claim` from all others, short: there is one for every object."""
+    return blake2b(claim_record(claim), digest_size=_RECORD_SIZE).digest()
+
+
+def iter_chunks_ahead(intake: ObjectIntake, chunks: Iterable[Sequence[Claim]]) -> Iterator[Sequence[Claim]]:
+    """Yield `chunks` when all that they reach is here, the next one being fetched meanwhile."""
+    ahead: deque[tuple[Sequence[Claim], Future[None]]] = deque()
+    for chunk in chunks:
+        ahead.append((chunk, intake.bring_below(chunk)))
+        if len(ahead) > 1:
+            ready, future = ahead.popleft()
+            future.result()
+            yield ready
+    for ready, future in ahead:
+        future.result()
+        yield ready

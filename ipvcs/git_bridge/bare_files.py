@@ -5,8 +5,13 @@ Spec: gitrepository-layout(5), git-pack-refs(1), git-update-server-info(1), gitp
 
 from collections.abc import Iterable, Mapping
 
+from ipvcs.errors import DecodeError
 from ipvcs.git_bridge.refname import RefName
 from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
+
+
+class PackedRefsError(DecodeError):
+    """Bytes are no `packed-refs`."""
 
 
 def config_file(object_format: ObjectFormat) -> bytes:
@@ -31,6 +36,24 @@ def packed_refs_file(refs: Mapping[RefName, ObjectId], peeled: Mapping[RefName, 
         if name in peeled:
             lines.append(b"^%b\n" % peeled[name].hex.encode())
     return b"".join(lines)
+
+
+def decode_peeled(data: bytes) -> dict[RefName, ObjectId]:
+    """Return what each ref to a tag object leads to in the end, as a `packed-refs` file says.
+
+    Raises:
+        PackedRefsError: a malformed line. ObjectIdError: a malformed id.
+    """
+    peeled: dict[RefName, ObjectId] = {}
+    name: bytes | None = None
+    for line in data.splitlines():
+        if line.startswith(b"^") and name is not None:
+            peeled[RefName(name)] = ObjectId.parse(line[1:].decode(errors="replace"))
+        elif not line.startswith(b"#"):
+            _oid, space, name = line.partition(b" ")
+            if not space:
+                raise PackedRefsError(f"malformed line '{line[:200].decode(errors='backslashreplace')}' in packed-refs")
+    return peeled
 
 
 def info_refs_file(refs: Mapping[RefName, ObjectId], peeled: Mapping[RefName, ObjectId]) -> bytes:

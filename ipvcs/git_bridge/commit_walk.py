@@ -5,7 +5,7 @@
 
 Without a depth the walk ends at commits that the repository has. With one it does not, since what is here may be cut
 off sooner or later than is now wanted; a commit of the last generation becomes one whose parents are left out, even if
-it has none, as git has it.
+it has none, as git has it. To deepen what is here, a second walk starts from where it is cut off.
 
 Nobody waits a round trip a generation for long: after some generations all commits that the tables of commits name are
 fetched at once.
@@ -40,7 +40,7 @@ class CommitWalk:
         intake: ObjectIntake,
         bring_commits: Callable[[], None],
         depth: Depth | None = None,
-        shallow: frozenset[ObjectId] = frozenset(),
+        ends: Sequence[Claim] = (),
     ) -> None:
         """Walk by `intake`.
 
@@ -48,7 +48,7 @@ class CommitWalk:
             intake: takes the commits.
             bring_commits: has all commits fetched that may be on the way.
             depth: how far; None: to what is here.
-            shallow: the commits at which the history that is here is cut off.
+            ends: the commits at which the history that is here is cut off, and is to be deepened.
         """
         self.cut: set[ObjectId] = set()
         self.whole: set[ObjectId] = set()
@@ -56,8 +56,7 @@ class CommitWalk:
         self._intake = intake
         self._bring_commits = bring_commits
         self._depth = depth
-        self._shallow = shallow
-        self._stopped: dict[ObjectId, list[Claim]] = {}
+        self._ends = ends
         self._content: list[Claim] = []
 
     def iter_content(self, wanted: Sequence[Claim]) -> Iterator[Sequence[Claim]]:
@@ -71,19 +70,14 @@ class CommitWalk:
         elif not depth.deepens:
             yield from self._walk(wanted, depth.generations)
         else:
-            yield from self._walk(wanted, ends=self._shallow)
-            beyond = [parent for parents in self._stopped.values() for parent in parents]
-            self.whole.update(self._stopped)
-            self._stopped.clear()
-            yield from self._walk(beyond, depth.generations)
-        self.cut.update(self._stopped.keys() - self.whole)
+            yield from self._walk(wanted)
+            yield from self._walk(self._ends, depth.generations + 1)
+        self.cut -= self.whole
         if self._content:
             yield self._content
 
-    def _walk(
-        self, level: Sequence[Claim], generations: int | None = None, ends: frozenset[ObjectId] = frozenset()
-    ) -> Iterator[Sequence[Claim]]:
-        """Walk for so many generations, and not beyond the commits in `ends`."""
+    def _walk(self, level: Sequence[Claim], generations: int | None = None) -> Iterator[Sequence[Claim]]:
+        """Walk for so many generations, or else until what is here."""
         brought = False
         generation = 0
         while level:
@@ -93,12 +87,18 @@ class CommitWalk:
                 brought = True
             following: list[Claim] = []
             for claim in self._peel(level):
-                parents = self._take(claim)
-                if generation == generations or claim.oid in ends:
-                    self._stopped[claim.oid] = parents
-                elif claim.oid not in self.met:
+                is_here = self._intake.has(claim.oid)
+                if is_here and generations is None:
+                    self.met.add(claim.oid)
+                    continue
+                children = self._intake.take(claim)  # the tree and the parents; none if its header does not parse
+                if not is_here:
+                    self._content += children[:1]
+                if generation == generations:
+                    self.cut.add(claim.oid)
+                else:
                     self.whole.add(claim.oid)
-                    following += parents
+                    following += children[1:]
                 if len(self._content) >= _CHUNK:
                     yield self._content
                     self._content = []
@@ -124,14 +124,3 @@ class CommitWalk:
                 else:
                     self._content.append(claim)
             level = behind
-
-    def _take(self, claim: Claim) -> list[Claim]:
-        """Take a commit; return the claims on its parents."""
-        is_here = self._intake.has(claim.oid)
-        if is_here and self._depth is None:
-            self.met.add(claim.oid)
-            return []
-        children = self._intake.take(claim)  # the tree and the parents; none if its header does not parse
-        if not is_here:
-            self._content += children[:1]
-        return children[1:]

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
+from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.git_bridge.object_fetch import ObjectFetch
 from ipvcs.git_bridge.object_intake import FetchingReader
 from ipvcs.git_bridge.pack_fetch import ExpectingReader, PackFetch
@@ -37,12 +38,14 @@ class FetchReader(ExpectingReader, FetchingReader, Protocol):
 class FetchRequest:
     """What git asks for: what `wanted` reach, `depth` generations of it at most.
 
-    `way` is what the user insists on. `checks` says that git takes our word for it that nothing is missing.
+    `way` is what the user insists on. `follows_tags`: tags of what comes are wanted, too. `checks`: git would take our
+    word for it that nothing is missing.
     """
 
     wanted: Sequence[ObjectId]
     depth: Depth | None = None
     way: FetchWay | None = None
+    follows_tags: bool = False
     checks: bool = False
     quiet: bool = False
 
@@ -70,6 +73,30 @@ def fetch(
         GitError: a pack is damaged, or an object in it malformed.
         MissingLocallyError, RemoteCommandError: a block can't be had.
     """
+    is_checked = _fetch(request, repository, reader, tree, directory, progress)
+    if request.follows_tags:
+        with TypeReader.open(repository) as types:
+            tags = _tags_to_follow(tree, types)
+        if tags:
+            ObjectFetch(repository, reader, tree, tags, directory, None, progress).run()
+            return False
+    return is_checked
+
+
+def _tags_to_follow(tree: PublishedTree, types: TypeReader) -> list[ObjectId]:
+    """Return the tag objects that are not here although what they lead to is."""
+    tags = {tree.refs[name].oid: oid for name, oid in tree.peeled.items() if name in tree.refs}
+    return [tag for tag, oid in tags.items() if types.try_get(tag) is None and types.try_get(oid) is not None]
+
+
+def _fetch(
+    request: FetchRequest,
+    repository: GitRepository,
+    reader: FetchReader,
+    tree: PublishedTree,
+    directory: Path,
+    progress: OnProgress,
+) -> bool:
     shallow = read_shallow(repository)
     if choose_way(request, is_shallow=bool(shallow)) is FetchWay.OBJECTS:
         ObjectFetch(repository, reader, tree, request.wanted, directory, request.depth, progress).run()

@@ -10,7 +10,7 @@ interrupted: if git finds that something is missing in the end, all of it is fet
 Spec: DESIGN §5 "Fetch"
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from ipvcs.git_bridge.commit_walk import CommitWalk
-from ipvcs.git_bridge.commits_table import read_commits
+from ipvcs.git_bridge.commits_table import CommitsTable, read_commits
 from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
@@ -86,7 +86,8 @@ class ObjectFetch:
             pack = PackWriter(file, object_format, threads)
             profile = self.tree.manifest.profile
             intake = ObjectIntake(self.reader, object_format, profile, pack, facts, threads, self.progress)
-            walk = CommitWalk(intake, lambda: self._bring_commits(intake), self.depth, shallow)
+            ends = self._look_up(shallow) if self.depth is not None and self.depth.deepens else ()
+            walk = CommitWalk(intake, lambda: self._bring_commits(intake), self.depth, ends)
             chunks = walk.iter_content(self._claims())
             for chunk in chunks if facts is not None else iter_chunks_ahead(intake, chunks):
                 intake.take_all(chunk)
@@ -99,8 +100,8 @@ class ObjectFetch:
                     process.stdout.read()
         if facts is not None and not facts.are_whole(walk.met):
             return False
-        if self.depth is not None and (ends := (shallow - walk.whole) | walk.cut) != shallow:
-            write_shallow(self.repository, ends)
+        if self.depth is not None and (cut := (shallow - walk.whole) | walk.cut) != shallow:
+            write_shallow(self.repository, cut)
         return True
 
     def _claims(self) -> list[Claim]:
@@ -114,9 +115,16 @@ class ObjectFetch:
 
     def _bring_commits(self, intake: ObjectIntake) -> None:
         """Have all commits of the repository that are not here."""
+        for table in self._tables():
+            intake.bring([Claim(oid, NodeKind.COMMIT, cid, size) for oid, cid, size in table if not intake.has(oid)])
+
+    def _look_up(self, commits: Iterable[ObjectId]) -> list[Claim]:
+        """Return the claims on those of `commits` that the repository has."""
+        tables = list(self._tables())
+        found = ((oid, table.find(oid)) for oid in commits for table in tables)
+        return [Claim(oid, NodeKind.COMMIT, *row) for oid, row in found if row is not None]
+
+    def _tables(self) -> Iterator[CommitsTable]:
         for name, link in self.tree.packs.items():
             if name.endswith(b".commits"):
-                table = read_commits(self.reader, link.cid, self.tree.manifest.object_format)
-                intake.bring(
-                    [Claim(oid, NodeKind.COMMIT, cid, size) for oid, cid, size in table if not intake.has(oid)]
-                )
+                yield read_commits(self.reader, link.cid, self.tree.manifest.object_format)

@@ -13,11 +13,18 @@ Spec: DESIGN §5 "What `git push` publishes"; docs/git.md
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ipvcs.errors import DecodeError, LimitError
-from ipvcs.git_bridge.bare_files import config_file, head_file, info_packs_file, info_refs_file, packed_refs_file
+from ipvcs.git_bridge.bare_files import (
+    config_file,
+    decode_peeled,
+    head_file,
+    info_packs_file,
+    info_refs_file,
+    packed_refs_file,
+)
 from ipvcs.git_bridge.manifest import MAX_SIZE as MAX_MANIFEST
 from ipvcs.git_bridge.manifest import Manifest, decode_manifest
 from ipvcs.git_bridge.refname import BRANCHES, TAGS, RefName
@@ -38,9 +45,10 @@ from ipvcs.objects.node_writer import Built
 
 MANIFEST: Final = b"ipvcs.json"
 REFS: Final = b"ipvcs.refs"
+PACKED_REFS: Final = b"packed-refs"
 PACK_SUFFIXES: Final = (b".pack", b".idx", b".commits")
 RESERVED: Final = frozenset({
-    MANIFEST, REFS, b"HEAD", b"config", b"packed-refs", b"refs", b"info", b"objects", b"heads", b"tags",
+    MANIFEST, REFS, b"HEAD", b"config", PACKED_REFS, b"refs", b"info", b"objects", b"heads", b"tags",
 })  # fmt: skip
 """Entries of a repository's root. What else is there is nobody's business here, and kept."""
 
@@ -67,6 +75,8 @@ class PublishedTree:
     packs: Mapping[bytes, PBLink]
     kept: tuple[PBLink, ...]
     """Entries beside the repository's own."""
+    peeled: Mapping[RefName, ObjectId] = field(default_factory=dict)
+    """What tags that are objects lead to in the end: for show, until the tags are here."""
 
 
 def write_published(tree: PublishedTree, snapshots: Mapping[RefName, Snapshot], writer: BlockWriter) -> Built:
@@ -87,7 +97,7 @@ def write_published(tree: PublishedTree, snapshots: Mapping[RefName, Snapshot], 
         (REFS,): encode_refs(refs),
         (b"HEAD",): head_file(RefName(b"refs/heads/main") if manifest.head is None else manifest.head),
         (b"config",): config_file(manifest.object_format),
-        (b"packed-refs",): packed_refs_file(oids, peeled),
+        (PACKED_REFS,): packed_refs_file(oids, peeled),
         (b"info", b"refs"): info_refs_file(oids, peeled),
         (b"objects", b"info", b"packs"): info_packs_file(names),
     }
@@ -139,7 +149,7 @@ def read_published(reader: BlockReader, root: Cid) -> PublishedTree:
 
     Raises:
         NotARepositoryError: there is no manifest, or no table of refs.
-        ManifestError, RefsTableError, RefNameError, CidError: these are malformed.
+        ManifestError, RefsTableError, RefNameError, CidError, PackedRefsError: these are malformed.
         LimitError: they are larger than any that was pushed.
         BlockNotFoundError: a block can't be had. DecodeError: it is malformed.
     """
@@ -154,7 +164,10 @@ def read_published(reader: BlockReader, root: Cid) -> PublishedTree:
         if missing := wanted - packs.keys():
             raise NotARepositoryError(root, f"it lacks 'objects/pack/{min(missing).decode()}'")
     kept = tuple(link for link in directory.iter_directory(reader, node) if link.name not in RESERVED)
-    return PublishedTree(manifest, refs, {name: link for name, link in packs.items() if name}, kept)
+    peeled: Mapping[RefName, ObjectId] = {}
+    if any(name.startswith(TAGS) for name in refs):
+        peeled = decode_peeled(_read(reader, root, node, PACKED_REFS, MAX_REFS))
+    return PublishedTree(manifest, refs, {name: link for name, link in packs.items() if name}, kept, peeled)
 
 
 def is_published(reader: BlockReader, root: Cid) -> bool:

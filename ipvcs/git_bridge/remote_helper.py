@@ -87,6 +87,7 @@ class _Options:
     depth: int | None = None
     deepens: bool = False
     checks_connectivity: bool = False
+    follows_tags: bool = False
     leases: dict[bytes, ObjectId | None] = field(default_factory=dict)
 
 
@@ -170,13 +171,16 @@ class RemoteHelper:
             object_format, refs, head = tree.manifest.object_format, tree.refs, tree.manifest.head
             if self._options.shows_object_format and object_format is not ObjectFormat.SHA1:
                 lines.append(b":object-format " + object_format.encode())
-            lines += [ref.oid.hex.encode() + b" " + name for name, ref in refs.items()]
             if for_push:  # as receive-pack: `push --mirror` would delete a HEAD that is listed
                 pass
             elif isinstance(head, ObjectId):
                 lines.append(head.hex.encode() + b" HEAD")
             elif head in refs:
                 lines.append(b"@" + (head or b"") + b" HEAD")
+            for name, ref in refs.items():
+                lines.append(ref.oid.hex.encode() + b" " + name)
+                if not for_push and (peeled := tree.peeled.get(name)) is not None:  # by which git finds tags to follow
+                    lines.append(peeled.hex.encode() + b" " + name + b"^{}")
         self._say(*lines, b"")
 
     def _read(self) -> PublishedTree:
@@ -205,7 +209,14 @@ class RemoteHelper:
         options = self._options
         quiet = options.verbosity < 1 or not options.progress
         depth = None if options.depth is None else Depth(options.depth, options.deepens)
-        request = FetchRequest(sorted(set(wanted)), depth, self._way, options.checks_connectivity, quiet)
+        request = FetchRequest(
+            sorted(set(wanted)),
+            depth,
+            self._way,
+            follows_tags=options.follows_tags,
+            checks=options.checks_connectivity,
+            quiet=quiet,
+        )
         node = self._node
         progress = _show_nothing if quiet else node.progress("Receiving objects")
         is_checked = fetch(request, self._repository, node.reader, tree, node.home.temporary, progress)
@@ -274,7 +285,7 @@ _FLAGS: Final[dict[str, Callable[[_Options, bool], None]]] = {
     "atomic": _flag("atomic"),
     "deepen-relative": _flag("deepens"),
     "check-connectivity": _flag("checks_connectivity"),
-    "followtags": lambda _options, _value: None,  # git itself asks for the tags
+    "followtags": _flag("follows_tags"),
     "force": lambda _options, _value: None,  # each update that is forced says so
     "cloning": lambda _options, _value: None,
 }

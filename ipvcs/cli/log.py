@@ -1,43 +1,96 @@
-"""`ipvcs log`: what the daemon logs."""
+"""`ipvcs log`: show a history, without Git."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.options import Group, json_option
+from ipvcs.cli.daemon_log import daemon_log
+from ipvcs.cli.options import Command, Number, fetch_options, json_option
+
+if TYPE_CHECKING:
+    from ipvcs.objects.git.history import History, HistoryCommit
 
 
-@click.group("log", cls=Group)
-def log_command() -> None:
-    """Look at and change what the daemon logs."""
+class _LogCommand(Command):
+    """Also has Kubo's `log level` and `log ls`, about the daemon's log: no path reads so."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args and args[0] in daemon_log.commands:
+            return daemon_log.make_context(info_name, args, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
 
 
-@log_command.command("level")
-@click.argument("words", nargs=-1, required=True, metavar="[SUBSYSTEM] LEVEL")
+@click.command("log", cls=_LogCommand)
+@click.argument("path")
+@click.argument("revision", required=False)
+@click.option("--oneline", is_flag=True, help="Print a line a commit: its abbreviated id and its subject.")
+@click.option("-n", "--max-count", type=Number(0), metavar="N", help="Print at most N commits.")
+@click.option("--first-parent", is_flag=True, help="Of a merge follow the first parent only.")
+@click.option("--reverse", is_flag=True, help="Print the oldest commit first, of those that would be printed.")
 @json_option
+@fetch_options
 @click.pass_obj
-def level(app: App, words: tuple[str, ...], as_json: bool) -> None:
-    """Log SUBSYSTEM, or all, from LEVEL on: debug, info, warning, error or fatal. Until the daemon ends."""
-    if len(words) > 2:
-        raise click.UsageError("takes a subsystem and a level")
-    from ipvcs.api.logs import parse_level
+def log_command(
+    app: App,
+    path: str,
+    revision: str | None,
+    oneline: bool,
+    max_count: int | None,
+    first_parent: bool,
+    reverse: bool,
+    as_json: bool,
+) -> None:
+    """Show the history of PATH: a commit, a tag, or a repository that `git push` published.
 
-    subsystem, wanted = words if len(words) == 2 else ("all", words[0])
-    parse_level(wanted)
-    answer = app.client(start=False).call("log/level", subsystem, wanted)
-    if as_json:
-        app.ui.json(answer)
+    Of a repository, REVISION says where to begin: a branch or tag, a ref's full name, or the id of a commit, of which
+    its first digits will do.  [default: HEAD]
+
+    Commits come in the order of `git log`, and are fetched as they are needed. Each is proven to be what its id says.
+
+    `ipvcs log level` and `ipvcs log ls` are about what the daemon logs; see their --help.
+    """
+    from ipvcs.cli.log_format import format_json, format_medium, format_oneline
+    from ipvcs.objects.git.commit_text import read_commit_text
+
+    history, commits = _find_history(app, path, revision, first_parent=first_parent)
+    chosen = islice(commits, max_count)
+    for number, commit in enumerate(reversed(list(chosen)) if reverse else chosen):
+        text = read_commit_text(history.body(commit))
+        if as_json:
+            app.ui.json(format_json(commit, text))
+        elif oneline:
+            app.ui.data(format_oneline(commit, text))
+        else:
+            app.ui.data(("\n" if number else "") + format_medium(commit, text))
+
+
+def _find_history(
+    app: App, path: str, revision: str | None, *, first_parent: bool
+) -> "tuple[History, Iterator[HistoryCommit]]":
+    from ipvcs.cli.paths import resolve_cid
+    from ipvcs.git_bridge.commit_supply import CommitSupply
+    from ipvcs.git_bridge.published_tree import is_published, read_published
+    from ipvcs.git_bridge.revision import HEAD, find_revision
+    from ipvcs.objects.git.check import Claim
+    from ipvcs.objects.git.history import History, identify, kind_of
+
+    blocks = app.blocks
+    cid = resolve_cid(app, path)
+    if is_published(blocks, cid):
+        tree = read_published(blocks, cid)
+        supply = CommitSupply(blocks, tree)
+        wanted = HEAD if revision is None else revision.encode("utf-8", "surrogateescape")
+        ref = find_revision(tree, supply, wanted)
+        start, object_format = Claim(ref.oid, kind_of(blocks, ref.cid), ref.cid), tree.manifest.object_format
+    elif revision is not None:
+        raise click.UsageError(f"'{path}' is no published repository, in which '{revision}' could be found")
     else:
-        app.ui.data(str(answer.get("Message", "")).rstrip("\n"))
-
-
-@log_command.command("ls")
-@json_option
-@click.pass_obj
-def ls(app: App, as_json: bool) -> None:
-    """List the subsystems."""
-    answer = app.client(start=False).call("log/ls")
-    if as_json:
-        app.ui.json(answer)
-        return
-    for name in answer.get("Strings") or []:
-        app.ui.data(name)
+        supply = CommitSupply(blocks)
+        start, object_format = identify(blocks, cid)
+    history = History(blocks, object_format, supply.bring)
+    return history, history.iter_commits(history.peel(start), first_parent=first_parent)

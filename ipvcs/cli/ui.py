@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Final
+from unicodedata import category
 
 from ipvcs.errors import IpvcsError
 
@@ -16,6 +17,22 @@ _PATIENCE: Final = 1.0
 
 Advance = Callable[[int], None]
 """Called with how much has been done since the last call."""
+
+
+_JOINERS: Final = "\u200c\u200d"
+"""Zero-width characters that scripts and emoji need, and that do no harm."""
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped: it may quote strangers, who must not drive terminals.
+
+    Those that turn the direction of writing are controls, too; spaces of all scripts are not.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or category(char) == "Zs" or char in _JOINERS else ascii(char)[1:-1] for char in text
+    )
 
 
 class OutputError(IpvcsError):

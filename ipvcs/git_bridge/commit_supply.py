@@ -1,0 +1,106 @@
+"""Commits of a published repository for whoever walks its history: found by id, and fetched many at once.
+
+A commit names its parents, so a walk alone waits a round trip a generation. The packs' tables of commits name all. The
+first few commits are fetched as they come, since many who ask want no more; from then on all that a table names. Tables
+are hints: what they say is believed of no commit, and of what they name some may be gone by now.
+
+Spec: DESIGN §5 "fetch commits without a round trip per generation"
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from ipvcs.client.client import RemoteCommandError
+from ipvcs.errors import DecodeError, IntegrityError, NotFoundError
+from ipvcs.git_bridge.commits_table import CommitsTable, read_commits
+from ipvcs.git_bridge.published_tree import PublishedTree
+from ipvcs.multiformats.cid import Cid
+from ipvcs.objects.git.check import Claim
+from ipvcs.objects.git.node import read_node
+from ipvcs.objects.git.object_id import ObjectId
+
+if TYPE_CHECKING:
+    from ipvcs.git_bridge.object_fetch import FetchingReader
+
+_ALONE: Final = 16
+"""Commits that are fetched as they come: as many as somebody looks at who wants the newest."""
+_LINKED: Final = frozenset({b"author", b"committer", b"payload"})
+"""What of a commit lies in further blocks if it is long."""
+
+
+class CommitSupply:
+    """Fetches commits for a walk; `tree` is the repository they are of, None when only a commit is known."""
+
+    def __init__(self, reader: "FetchingReader", tree: PublishedTree | None = None) -> None:
+        self._reader = reader
+        self._tree = tree
+        self._links = (
+            [] if tree is None else [tree.packs[f"{pack.name}.commits".encode()] for pack in tree.manifest.packs]
+        )
+        self._tables: list[CommitsTable] = []
+        self._used: set[int] = set()
+        self._fetched = 0
+
+    def find(self, oid: ObjectId) -> Cid | None:
+        """Return the node that a table claims to be the commit or tag `oid`. Errors as `read_commits`."""
+        return next((row[0] for table in self._read_tables() if (row := table.find(oid)) is not None), None)
+
+    def find_abbreviated(self, digits: str) -> dict[ObjectId, Cid]:
+        """Return all commits and tags whose ids begin with these hex digits. Errors as `read_commits`."""
+        rows = (row for table in self._read_tables() for row in table)
+        return {oid: cid for oid, cid, _size in rows if oid.hex.startswith(digits)}
+
+    def bring(self, claims: Sequence[Claim]) -> None:
+        """Have the nodes of `claims` in the home, and maybe more commits of the same repository.
+
+        Raises:
+            MissingLocallyError, RemoteCommandError: one of them can't be had.
+            CommitsTableError, CommitsTableTooLargeError: a table is malformed.
+        """
+        missing = self._missing(claim.cid for claim in claims)
+        if not missing:
+            return
+        self._fetched += len(missing)
+        if self._fetched > _ALONE and self._tree is not None:
+            for claim in claims:
+                if self._missing([claim.cid]):
+                    self._bring_table(claim)
+            missing = self._missing(missing)
+        self._fetch(missing)
+
+    def _bring_table(self, claim: Claim) -> None:
+        """Fetch all commits of the table that names the commit of `claim`, once."""
+        for number, table in enumerate(self._read_tables()):
+            if number not in self._used and (row := table.find(claim.oid)) is not None and row[0] == claim.cid:
+                self._used.add(number)
+                try:
+                    self._fetch(self._missing(cid for _oid, cid, _size in table))
+                except (NotFoundError, RemoteCommandError, DecodeError, IntegrityError):
+                    continue  # some may be of refs that are long gone: then each that is needed is fetched by itself
+                return
+
+    def _fetch(self, cids: Sequence[Cid]) -> None:
+        """Fetch the nodes `cids`, and what else of the commits lies in blocks of its own."""
+        if not cids:
+            return
+        self._reader.fetch_all(cids, recursive=False)
+        linked = {
+            link.cid
+            for cid in cids
+            if (block := read_node(self._reader, cid).block) is not None
+            for link in block.links
+            if link.name in _LINKED
+        }
+        if missing := self._missing(sorted(linked)):
+            self._reader.fetch_all(missing)
+
+    def _missing(self, cids: Iterable[Cid]) -> list[Cid]:
+        return [cid for cid in cids if not cid.is_identity and not self._reader.has(cid)]
+
+    def _read_tables(self) -> Iterator[CommitsTable]:
+        """Yield the tables, that of the newest pack first, each read when it is asked for."""
+        yield from self._tables
+        while self._tree is not None and len(self._tables) < len(self._links):
+            link = self._links[-1 - len(self._tables)]
+            self._tables.append(read_commits(self._reader, link.cid, self._tree.manifest.object_format))
+            yield self._tables[-1]

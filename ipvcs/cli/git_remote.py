@@ -1,6 +1,7 @@
 """Entry point of `git-remote-ipfs` and `git-remote-ipns`, which git runs for `ipfs::…`, `ipfs://…` and `ipns://…`.
 
 git-remote-ipfs <remote> <address or URL>       with GIT_DIR set, the protocol on stdin and stdout
+git-remote-ipfs --help                          for people
 """
 
 import os
@@ -34,6 +35,11 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        from ipvcs.cli.git_remote_help import HELP
+
+        sys.stdout.write(HELP)
+        return 0
     from ipvcs.cli.app import App
     from ipvcs.errors import UsageError
     from ipvcs.git_bridge.git import GitRepository
@@ -42,8 +48,10 @@ def _run() -> int:
 
     git_dir = os.environ.get("GIT_DIR", ".git")  # `git ls-remote` outside of any repository sets none, and needs none
     if len(sys.argv) not in (2, 3):
+        name = Path(sys.argv[0]).name
         raise UsageError(
-            "this is a remote helper, which git runs by itself", hint="try `git clone ipfs::/ipns/<NodeId>`"
+            f"{name} is run by git itself, for remotes such as 'ipfs::/ipns/<NodeId>'",
+            hint=f"`git clone ipfs::/ipns/<NodeId>` runs it; `{name} --help` says more",
         )
     app = App(None, os.environ)
     try:

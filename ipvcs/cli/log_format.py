@@ -24,9 +24,8 @@ def format_medium(commit: HistoryCommit, text: CommitText) -> str:
     if text.author is not None:
         lines.append(printable(f"Author: {text.author.name} <{text.author.email}>"))
         lines.append(f"Date:   {_git_date(text.author)}")
-    lines.append("")
-    if message := text.message.strip("\n").rstrip():
-        lines += [_INDENT + printable(line.rstrip().expandtabs(_TAB)) for line in message.split("\n")]
+    if text.lines:
+        lines += ["", *(_INDENT + printable(line.expandtabs(_TAB)) for line in text.lines)]
     return "\n".join(lines)
 
 

@@ -7,14 +7,19 @@ Spec: git-log(1) "COMMIT FORMATTING", `split_ident_line` in git's ident.c, `pars
 """
 
 import codecs
+import operator
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import dropwhile, takewhile
 from typing import Final
 
 _IDENT: Final = re.compile(rb"([^<]*)<([^>]*)>")
 _DATE: Final = re.compile(rb"\s*(\d+)(?:\s+([+-]\d+))?")
 _NO_CHARSETS: Final = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
 """Codecs of Python from bytes to text that no commit is written in, and that do more than to map characters."""
+_BLANKS: Final = " \t\r\n"
+"""What git's own `isspace` takes for such."""
 _MAX_TIME: Final = (1 << 63) - 1
 """Seconds: what git's time_t holds. Later times are shown as 0, as git does."""
 _MAX_ZONE: Final = (1 << 31) - 2
@@ -39,15 +44,17 @@ class CommitText:
     message: str
 
     @property
+    def lines(self) -> list[str]:
+        """The message's lines without what git does not show: blanks at their ends, empty ones around the message."""
+        lines = [line.rstrip(_BLANKS) for line in self.message.split("\n")]
+        while lines and not lines[-1]:
+            lines.pop()
+        return list(dropwhile(operator.not_, lines))
+
+    @property
     def subject(self) -> str:
         """The first paragraph of the message, on one line."""
-        lines: list[str] = []
-        for line in self.message.split("\n"):
-            if stripped := line.rstrip():
-                lines.append(stripped)
-            elif lines:
-                break
-        return " ".join(lines)
+        return " ".join(takewhile(bool, self.lines))
 
 
 def read_commit_text(body: bytes) -> CommitText:
@@ -92,11 +99,12 @@ def _ident(line: bytes | None, charset: str) -> Ident | None:
     return Ident(name, email, seconds, zone if abs(zone) <= _MAX_ZONE else 0)
 
 
+@lru_cache(64)
 def _charset(name: bytes | None) -> str:
     """Return Python's name of the encoding `name`, of UTF-8 if it is none that we know."""
     try:
         found = codecs.lookup((name or b"utf-8").decode("ascii").strip())
-        b"".decode(found.name)  # raises for codecs that do not give text
+        b"x".decode(found.name, "replace")  # raises for codecs that do not give text
     except (LookupError, ValueError):
         return "utf-8"
     return "utf-8" if found.name.replace("-", "_") in _NO_CHARSETS else found.name

@@ -1,6 +1,7 @@
 """`ipvcs log`: show a history, without Git."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def _find_history(
     cid = resolve_cid(app, path)
     if is_published(blocks, cid):
         tree = read_published(blocks, cid)
-        supply = CommitSupply(blocks, tree)
+        supply = CommitSupply(blocks, tree, lambda total: _watching(app, total))
         wanted = HEAD if revision is None else revision.encode("utf-8", "surrogateescape")
         ref = find_revision(tree, supply, wanted)
         start, object_format = Claim(ref.oid, kind_of(blocks, ref.cid), ref.cid), tree.manifest.object_format
@@ -94,3 +95,14 @@ def _find_history(
         start, object_format = identify(blocks, cid)
     history = History(blocks, object_format, supply.bring)
     return history, history.iter_commits(history.peel(start), first_parent=first_parent)
+
+
+@contextmanager
+def _watching(app: App, total: int) -> Iterator[Callable[[int], None]]:
+    """Show one progress bar for all requests of `total` commits, instead of one for each."""
+    with app.ui.progress("Fetching", total, unit="commits") as advance:
+        shown, app.ui.bars = app.ui.bars, False
+        try:
+            yield advance
+        finally:
+            app.ui.bars = shown

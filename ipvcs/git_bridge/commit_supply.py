@@ -7,7 +7,9 @@ are hints: what they say is believed of no commit, and of what they name some ma
 Spec: DESIGN §5 "fetch commits without a round trip per generation"
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from ipvcs.client.client import RemoteCommandError
@@ -24,16 +26,24 @@ if TYPE_CHECKING:
 
 _ALONE: Final = 16
 """Commits that are fetched as they come: as many as somebody looks at who wants the newest."""
+_BATCH: Final = 100
+"""Nodes of one request."""
+_THREADS: Final = 4
+"""Requests under way."""
 _LINKED: Final = frozenset({b"author", b"committer", b"payload"})
 """What of a commit lies in further blocks if it is long."""
+
+Watch = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""Shows, while its block runs, that so many commits are fetched; the function is called with how many have come."""
 
 
 class CommitSupply:
     """Fetches commits for a walk; `tree` is the repository they are of, None when only a commit is known."""
 
-    def __init__(self, reader: "FetchingReader", tree: PublishedTree | None = None) -> None:
+    def __init__(self, reader: "FetchingReader", tree: PublishedTree | None = None, watch: Watch | None = None) -> None:
         self._reader = reader
         self._tree = tree
+        self._watch = watch or (lambda _total: nullcontext(lambda _count: None))
         self._links = (
             [] if tree is None else [tree.packs[f"{pack.name}.commits".encode()] for pack in tree.manifest.packs]
         )
@@ -74,13 +84,23 @@ class CommitSupply:
             if number not in self._used and (row := table.find(claim.oid)) is not None and row[0] == claim.cid:
                 self._used.add(number)
                 try:
-                    self._fetch(self._missing(cid for _oid, cid, _size in table))
+                    self._fetch_many(self._missing(cid for _oid, cid, _size in table))
                 except (NotFoundError, RemoteCommandError, DecodeError, IntegrityError):
                     continue  # some may be of refs that are long gone: then each that is needed is fetched by itself
                 return
 
+    def _fetch_many(self, cids: Sequence[Cid]) -> None:
+        batches = [cids[start : start + _BATCH] for start in range(0, len(cids), _BATCH)]
+        with self._watch(len(cids)) as advance, ThreadPoolExecutor(_THREADS) as threads:
+            try:
+                for batch, _done in zip(batches, threads.map(self._fetch, batches), strict=True):
+                    advance(len(batch))
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
+
     def _fetch(self, cids: Sequence[Cid]) -> None:
-        """Fetch the nodes `cids`, and what else of the commits lies in blocks of its own."""
+        """Fetch the nodes `cids`, and what else of the commits lies in blocks of its own. Threads may."""
         if not cids:
             return
         self._reader.fetch_all(cids, recursive=False)

@@ -1,5 +1,8 @@
 """Commits come many at once, and tables that name what is gone, or lie, cost time at most."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from ipvcs.errors import NotFoundError
@@ -34,6 +37,24 @@ def test_the_newest_come_one_by_one_and_the_rest_of_each_pack_at_once() -> None:
     reader = RemoteBlocks(repository, tree.packs.values())
     assert walk(repository, tree, reader, oids[0]) == oids
     assert [len(request) for request in reader.requests] == [*[1] * _ALONE, 100 - _ALONE, 100, 100]
+
+
+def test_a_large_pack_comes_in_several_requests_that_are_watched() -> None:
+    repository = Repository()
+    oids = chain(repository, 350)
+    tree = publish(repository, [oids], {b"refs/heads/main": oids[0]}, b"HEAD")
+    reader = RemoteBlocks(repository, tree.packs.values())
+    watched: list[int] = []
+
+    @contextmanager
+    def watch(total: int) -> Iterator[Callable[[int], None]]:
+        watched.append(total)
+        yield watched.append
+
+    history = History(reader, repository.object_format, CommitSupply(reader, tree, watch).bring)
+    assert len(list(history.iter_commits(repository.claim(oids[0], NodeKind.COMMIT)))) == 350
+    assert watched == [350 - _ALONE, 100, 100, 100, 50 - _ALONE]
+    assert len(reader.requests) == _ALONE + 4
 
 
 def test_who_wants_few_fetches_few() -> None:

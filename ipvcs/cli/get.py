@@ -31,7 +31,7 @@ from ipvcs.cli.paths import locate
 def get_command(
     app: App, path: str, output: Path | None, archive: bool, compress: bool, compression_level: int | None
 ) -> None:
-    """Write the file, directory or symlink at PATH to the disk; of a commit, what it snapshots.
+    """Write the file, directory or symlink at PATH to the disk; of a commit or tag, what it snapshots, no history.
 
     Nothing is overwritten. Stored modes and modification times are restored.
     """

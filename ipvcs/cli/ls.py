@@ -40,7 +40,8 @@ class _Entry:
 def ls_command(app: App, paths: tuple[str, ...], headers: bool, resolve_type: bool, size: bool, as_json: bool) -> None:
     """List what is in the directories at PATH: `<cid> <size> <name>`, directories with a slash.
 
-    Of a list of blocks its parts are listed, of a commit or tag its links.
+    Of a list of blocks its parts are listed, of a commit or tag its links: what it holds is at PATH/object. The
+    exact Git trees that published repositories keep beside large directories are left out.
     """
     for position, path in enumerate(paths):
         cid = resolve_cid(app, path)

@@ -183,9 +183,9 @@ def test_get_of_a_commit_writes_what_git_checks_out(net: Readers, tmp_path: Path
     subprocess.run(["tar", "-xf", "got.tar"], cwd=tmp_path, check=True)
     assert contents(tmp_path / now) == contents(tmp_path / "checkout0")
 
-    assert reader.ok("cat", f"{now}/README.md").out == "read me"
+    for start in (now, f"{now}/object", tag[1], f"{tag[1]}/object", f"{url(net, tmp_path)}/heads/main"):
+        assert reader.ok("cat", f"{start}/README.md").out == "read me"
     assert reader.ok("cat", f"/ipfs/{now}/parent/object/deep/er/run").out == "#!/bin/sh\n"
-    assert reader.ok("cat", f"{tag[1]}/README.md").out == "read me"
     assert [line.split()[-1] for line in reader.ok("ls", now).lines] == ["author", "committer", "object/", "parent"]
     assert [line.split()[-1] for line in reader.ok("ls", tag[1]).lines] == ["object", "tagger"]
 

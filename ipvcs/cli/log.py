@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ipvcs.cli.app import App
 from ipvcs.cli.daemon_log import daemon_log
 from ipvcs.cli.options import Command, Number, fetch_options, json_option
-
-if TYPE_CHECKING:
-    from ipvcs.objects.git.history import History, HistoryCommit
 
 
 class _LogCommand(Command):
@@ -49,17 +46,20 @@ def log_command(
     """Show the history of PATH: a commit, a tag, or a repository that `git push` published.
 
     Of a repository, REVISION says where to begin: a branch or tag, a ref's full name, or the id of a commit, of which
-    its first digits will do.  [default: HEAD]
+    its first digits will do.  [default: HEAD]  The path of a snapshot, as /ipns/NAME/heads/main, stands for its ref.
 
     Commits come in the order of `git log`, and are fetched as they are needed. Each is proven to be what its id says.
 
     `ipvcs log level` and `ipvcs log ls` are about what the daemon logs; see their --help.
     """
     from ipvcs.cli.log_format import format_json, format_medium, format_oneline
+    from ipvcs.cli.paths import locate
+    from ipvcs.git_bridge.history_start import find_start
     from ipvcs.objects.git.commit_text import read_commit_text
 
-    history, commits = _find_history(app, path, revision, first_parent=first_parent)
-    chosen = islice(commits, max_count)
+    wanted = None if revision is None else revision.encode("utf-8", "surrogateescape")
+    history, start = find_start(app.blocks, locate(app, path), wanted, lambda total: _watching(app, total))
+    chosen = islice(history.iter_commits(start, first_parent=first_parent), max_count)
     for number, commit in enumerate(reversed(list(chosen)) if reverse else chosen):
         text = read_commit_text(history.body(commit))
         if as_json:
@@ -68,33 +68,6 @@ def log_command(
             app.ui.data(format_oneline(commit, text))
         else:
             app.ui.data(("\n" if number else "") + format_medium(commit, text))
-
-
-def _find_history(
-    app: App, path: str, revision: str | None, *, first_parent: bool
-) -> "tuple[History, Iterator[HistoryCommit]]":
-    from ipvcs.cli.paths import resolve_cid
-    from ipvcs.git_bridge.commit_supply import CommitSupply
-    from ipvcs.git_bridge.published_tree import is_published, read_published
-    from ipvcs.git_bridge.revision import HEAD, find_revision
-    from ipvcs.objects.git.check import Claim
-    from ipvcs.objects.git.history import History, identify, kind_of
-
-    blocks = app.blocks
-    cid = resolve_cid(app, path)
-    if is_published(blocks, cid):
-        tree = read_published(blocks, cid)
-        supply = CommitSupply(blocks, tree, lambda total: _watching(app, total))
-        wanted = HEAD if revision is None else revision.encode("utf-8", "surrogateescape")
-        ref = find_revision(tree, supply, wanted)
-        start, object_format = Claim(ref.oid, kind_of(blocks, ref.cid), ref.cid), tree.manifest.object_format
-    elif revision is not None:
-        raise click.UsageError(f"'{path}' is no published repository, in which '{revision}' could be found")
-    else:
-        supply = CommitSupply(blocks)
-        start, object_format = identify(blocks, cid)
-    history = History(blocks, object_format, supply.bring)
-    return history, history.iter_commits(history.peel(start), first_parent=first_parent)
 
 
 @contextmanager

@@ -69,6 +69,11 @@ def _find_head(tree: PublishedTree, supply: CommitSupply) -> Ref:
 
 
 def _find_ids(tree: PublishedTree, supply: CommitSupply, digits: str) -> list[Ref]:
-    found = {oid: Ref(oid, cid) for oid, cid in supply.find_abbreviated(digits).items()}
-    found |= {ref.oid: ref for ref in tree.refs.values() if ref.oid.hex.startswith(digits)}
+    found = {ref.oid: ref for ref in tree.refs.values() if ref.oid.hex.startswith(digits)}
+    length = 2 * tree.manifest.object_format.size
+    if len(digits) < length:
+        for oid, cid in supply.find_abbreviated(digits).items():
+            found.setdefault(oid, Ref(oid, cid))
+    elif not found and len(digits) == length and (cid := supply.find(oid := ObjectId.parse(digits))) is not None:
+        found[oid] = Ref(oid, cid)
     return list(found.values())

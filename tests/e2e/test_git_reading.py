@@ -101,6 +101,10 @@ def test_a_history_is_that_of_git_log(
         ([author("rev-parse", "main~20").strip()], ["main~20"]),
     ):
         assert oids(*ours) == author("rev-list", *gits).split(), ours
+    for path, ref in (("heads/b120", "b120"), ("tags/v1", "v1")):
+        printed = reader.ok("log", "--json", f"{url(net, tmp_path)}/{path}").json
+        assert [each["Commit"] for each in printed] == author("rev-list", ref).split()
+    assert "is a file, which has no history" in reader.fails("log", f"{url(net, tmp_path)}/heads/main/file1")
     oneline = author("log", "--oneline", "--abbrev=10", "--no-decorate", "main")
     assert reader.ok("log", "--oneline", url(net, tmp_path)).out == oneline
     dates = author("log", "--format=%aI %cI", "main").replace("+00:00", "Z").splitlines()

@@ -131,6 +131,8 @@ def test_a_repository_is_shown_from_its_head_or_from_the_revision_that_is_named(
         printed = ipvcs.ok("log", "--json", root, *revision).json
         assert [each["Commit"] for each in printed] == [history[name].hex for name in names]
     assert "cannot find 'nope'" in ipvcs.fails("log", root, "nope")
+    assert ipvcs.ok("log", "--json", f"{root}/heads/next").json[0]["Commit"] == history["merge"].hex
+    assert "no link named 'heads'" in ipvcs.fails("log", f"{root}/heads/nope")
     assert "has no history" in ipvcs.fails("log", f"{root}/objects")
 
 
@@ -140,7 +142,7 @@ def test_what_has_no_history_says_what_it_is(ipvcs: Ipvcs, repository: Repositor
     assert "is a file, which has no history" in ipvcs.fails("log", cid)
     oid = commit(repository, rest=AUTHOR + b"\n")
     store(ipvcs.home, repository, None)
-    assert "no published repository" in ipvcs.fails("log", cid, "main", code=129)
+    assert "is not a repository that was pushed" in ipvcs.fails("log", cid, "main", code=129)
     assert "not found" in ipvcs.fails("log", cid_of(repository, oid))
 
 

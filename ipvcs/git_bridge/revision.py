@@ -74,6 +74,6 @@ def _find_ids(tree: PublishedTree, supply: CommitSupply, digits: str) -> list[Re
     if len(digits) < length:
         for oid, cid in supply.find_abbreviated(digits).items():
             found.setdefault(oid, Ref(oid, cid))
-    elif not found and len(digits) == length and (cid := supply.find(oid := ObjectId.parse(digits))) is not None:
-        found[oid] = Ref(oid, cid)
+    elif not found and len(digits) == length and (node := supply.find(full := ObjectId.parse(digits))) is not None:
+        found[full] = Ref(full, node)
     return list(found.values())

@@ -1,7 +1,7 @@
 """`ipvcs log`: histories as git prints them, and Kubo's commands of the same name."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -174,6 +174,16 @@ def test_printable_keeps_what_scripts_need() -> None:
     assert printable("a\tb\u2028c\ud800") == r"a\tb\u2028c\ud800"
 
 
+@pytest.fixture
+def _in_tokyo() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_in_tokyo")
 @pytest.mark.parametrize(
     ("date", "shown", "iso"),
     [
@@ -185,16 +195,12 @@ def test_printable_keeps_what_scripts_need() -> None:
     ],
 )
 def test_dates_are_those_of_the_place_where_they_were_written(
-    ipvcs: Ipvcs, repository: Repository, date: bytes, shown: str, iso: str, monkeypatch: pytest.MonkeyPatch
+    ipvcs: Ipvcs, repository: Repository, date: bytes, shown: str, iso: str
 ) -> None:
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
     cid = cid_of(repository, commit(repository, rest=b"author A <a> %b\n\nx\n" % date))
     store(ipvcs.home, repository)
     assert f"Date:   {shown}" in ipvcs.ok("log", cid).lines
     assert ipvcs.ok("log", "--json", cid).json[0]["Author"]["Date"] == iso
-    monkeypatch.undo()
-    time.tzset()
 
 
 def test_kubos_commands_keep_their_names(ipvcs: Ipvcs) -> None:

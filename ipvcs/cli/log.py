@@ -1,5 +1,6 @@
 """`ipvcs log`: show a history, without Git."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -10,6 +11,7 @@ import click
 from ipvcs.cli.app import App
 from ipvcs.cli.daemon_log import daemon_log
 from ipvcs.cli.options import Command, Number, fetch_options, json_option
+from ipvcs.cli.ui import output_errors
 
 
 class _LogCommand(Command):
@@ -68,6 +70,9 @@ def log_command(
             app.ui.data(format_oneline(commit, text))
         else:
             app.ui.data(("\n" if number else "") + format_medium(commit, text))
+        if sys.stdout.isatty():
+            with output_errors():
+                sys.stdout.flush()  # the next commit may have to be fetched
 
 
 @contextmanager

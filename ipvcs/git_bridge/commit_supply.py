@@ -22,13 +22,15 @@ from ipvcs.objects.git.node import read_node
 from ipvcs.objects.git.object_id import ObjectId
 
 if TYPE_CHECKING:
-    from ipvcs.git_bridge.object_fetch import FetchingReader
+    from ipvcs.git_bridge.object_intake import FetchingReader
 
-_ALONE: Final = 16
+ALONE: Final = 16
 """Commits that are fetched as they come: as many as somebody looks at who wants the newest."""
-_BATCH: Final = 100
+ALL: Final = 1 << 62
+"""So many that tables are never looked into."""
+_BATCH: Final = 1000
 """Nodes of one request."""
-_THREADS: Final = 4
+_THREADS: Final = 2
 """Requests under way."""
 _LINKED: Final = frozenset({b"author", b"committer", b"payload"})
 """What of a commit lies in further blocks if it is long."""
@@ -40,7 +42,18 @@ Watch = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 class CommitSupply:
     """Fetches commits for a walk; `tree` is the repository they are of, None when only a commit is known."""
 
-    def __init__(self, reader: "FetchingReader", tree: PublishedTree | None = None, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        reader: "FetchingReader",
+        tree: PublishedTree | None = None,
+        watch: Watch | None = None,
+        *,
+        alone: int = ALONE,
+        wants: Callable[[ObjectId], bool] = lambda _oid: True,
+    ) -> None:
+        """Fetch `alone` commits as they come, and then what tables name and `wants` says yes to."""
+        self._alone = alone
+        self._wants = wants
         self._reader = reader
         self._tree = tree
         self._watch = watch or (lambda _total: nullcontext(lambda _count: None))
@@ -71,7 +84,7 @@ class CommitSupply:
         if not missing:
             return
         self._fetched += len(missing)
-        if self._fetched > _ALONE and self._tree is not None:
+        if self._fetched > self._alone and self._tree is not None:
             for claim in claims:
                 if self._missing([claim.cid]):
                     self._bring_table(claim)
@@ -84,7 +97,7 @@ class CommitSupply:
             if number not in self._used and (row := table.find(claim.oid)) is not None and row[0] == claim.cid:
                 self._used.add(number)
                 try:
-                    self._fetch_many(self._missing(cid for _oid, cid, _size in table))
+                    self._fetch_many(self._missing(cid for oid, cid, _size in table if self._wants(oid)))
                 except (NotFoundError, RemoteCommandError, DecodeError, IntegrityError):
                     continue  # some may be of refs that are long gone: then each that is needed is fetched by itself
                 return

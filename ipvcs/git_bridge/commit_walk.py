@@ -7,9 +7,6 @@ Without a depth the walk ends at commits that the repository has. With one it do
 off sooner or later than is now wanted; a commit of the last generation becomes one whose parents are left out, even if
 it has none, as git has it. To deepen what is here, a second walk starts from where it is cut off.
 
-Nobody waits a round trip a generation for long: after some generations all commits that the tables of commits name are
-fetched at once.
-
 Spec: git's upload-pack.c `deepen`, shallow.c `get_shallow_commits`; DESIGN §5 "Fetch"
 """
 
@@ -24,10 +21,6 @@ from ipvcs.objects.git.object_id import ObjectId
 
 _CHUNK: Final = 1000
 """Commits whose trees are handed on together: what bounds the memory for levels of trees."""
-_PATIENCE: Final = 16
-"""Generations that are fetched one by one, as many a fetch needs no more."""
-_FEW: Final = 64
-"""Generations for which the tables, which name the commits of all branches, would be too much."""
 
 
 class CommitWalk:
@@ -38,7 +31,7 @@ class CommitWalk:
     def __init__(
         self,
         intake: ObjectIntake,
-        bring_commits: Callable[[], None],
+        bring: Callable[[Sequence[Claim]], None],
         depth: Depth | None = None,
         ends: Sequence[Claim] = (),
     ) -> None:
@@ -46,7 +39,7 @@ class CommitWalk:
 
         Args:
             intake: takes the commits.
-            bring_commits: has all commits fetched that may be on the way.
+            bring: has commits and tags fetched; told of a generation at a time, it may know of those to come.
             depth: how far; None: to what is here.
             ends: the commits at which the history that is here is cut off, and is to be deepened.
         """
@@ -54,7 +47,7 @@ class CommitWalk:
         self.whole: set[ObjectId] = set()
         self.met: set[ObjectId] = set()
         self._intake = intake
-        self._bring_commits = bring_commits
+        self._bring = bring
         self._depth = depth
         self._ends = ends
         self._content: list[Claim] = []
@@ -78,15 +71,11 @@ class CommitWalk:
 
     def _walk(self, level: Sequence[Claim], generations: int | None = None) -> Iterator[Sequence[Claim]]:
         """Walk for so many generations, or else until what is here."""
-        brought = False
         generation = 0
         while level:
             generation += 1
-            if not brought and self._is_long(generation, generations):
-                self._bring_commits()
-                brought = True
             following: list[Claim] = []
-            for claim in self._peel(level):
+            for claim in self._peel(level, all_of_it=generations is not None):
                 is_here = self._intake.has(claim.oid)
                 if is_here and generations is None:
                     self.met.add(claim.oid)
@@ -104,15 +93,10 @@ class CommitWalk:
                     self._content = []
             level = following
 
-    def _is_long(self, generation: int, generations: int | None) -> bool:
-        if generations is None:
-            return self._intake.facts is None or generation > _PATIENCE
-        return generations - generation > _FEW and generation > _PATIENCE
-
-    def _peel(self, level: Sequence[Claim]) -> Iterator[Claim]:
+    def _peel(self, level: Sequence[Claim], *, all_of_it: bool) -> Iterator[Claim]:
         """Yield the commits of a generation that were not taken before, behind tags too; the rest is content."""
         while level:
-            self._intake.bring(level)
+            self._bring([claim for claim in level if all_of_it or not self._intake.has(claim.oid)])
             behind: list[Claim] = []
             for claim in level:
                 if self._intake.is_proven(claim):

@@ -15,8 +15,7 @@ from typing import Protocol
 from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.object_feed import TypeReader
-from ipvcs.git_bridge.object_fetch import ObjectFetch
-from ipvcs.git_bridge.object_intake import FetchingReader
+from ipvcs.git_bridge.object_fetch import CancellableReader, ObjectFetch
 from ipvcs.git_bridge.pack_fetch import ExpectingReader, PackFetch
 from ipvcs.git_bridge.published_tree import PublishedTree
 from ipvcs.git_bridge.shallow import WHOLE, Depth, read_shallow, write_shallow
@@ -30,7 +29,7 @@ class FetchWay(StrEnum):
     OBJECTS = "objects"
 
 
-class FetchReader(ExpectingReader, FetchingReader, Protocol):
+class FetchReader(ExpectingReader, CancellableReader, Protocol):
     """The home's blocks and, behind them, the network's."""
 
 

@@ -22,7 +22,7 @@ from ipvcs.objects.git.history import History, identify, kind_of
 from ipvcs.objects.path import Path, resolve
 
 if TYPE_CHECKING:
-    from ipvcs.git_bridge.object_fetch import FetchingReader
+    from ipvcs.git_bridge.object_intake import FetchingReader
 
 
 class NoRevisionsError(UsageError):

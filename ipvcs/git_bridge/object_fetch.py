@@ -10,16 +10,16 @@ interrupted: if git finds that something is missing in the end, all of it is fet
 Spec: DESIGN §5 "Fetch"
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Final
+from typing import Final, Protocol
 
+from ipvcs.git_bridge.commit_supply import ALL, ALONE, CommitSupply
 from ipvcs.git_bridge.commit_walk import CommitWalk
-from ipvcs.git_bridge.commits_table import CommitsTable, read_commits
 from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
@@ -42,8 +42,17 @@ _KINDS: Final = {
     NodeForm.OPAQUE_TREE: NodeKind.DIRECTORY,
     NodeForm.SYMLINK: NodeKind.SYMLINK,
 }
+_FEW: Final = 64
+"""Generations for which the tables, which name the commits of all branches, would be too much."""
 _THREADS: Final = 4
 """For requests under way, and for compression."""
+
+
+class CancellableReader(FetchingReader, Protocol):
+    """One whose requests other threads wait for."""
+
+    def cancel(self) -> None:
+        """Let what is under way end soon, with an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,7 @@ class ObjectFetch:
     """
 
     repository: GitRepository
-    reader: FetchingReader
+    reader: CancellableReader
     tree: PublishedTree
     wanted: Sequence[ObjectId]
     directory: Path
@@ -86,8 +95,11 @@ class ObjectFetch:
             pack = PackWriter(file, object_format, threads)
             profile = self.tree.manifest.profile
             intake = ObjectIntake(self.reader, object_format, profile, pack, facts, threads, self.progress)
-            ends = self._look_up(shallow) if self.depth is not None and self.depth.deepens else ()
-            walk = CommitWalk(intake, lambda: self._bring_commits(intake), self.depth, ends)
+            supply = CommitSupply(
+                self.reader, self.tree, alone=self._alone(facts), wants=lambda oid: not intake.has(oid)
+            )
+            ends = self._look_up(supply, shallow) if self.depth is not None and self.depth.deepens else ()
+            walk = CommitWalk(intake, supply.bring, self.depth, ends)
             chunks = walk.iter_content(self._claims())
             for chunk in chunks if facts is not None else iter_chunks_ahead(intake, chunks):
                 intake.take_all(chunk)
@@ -113,18 +125,13 @@ class ObjectFetch:
             self.reader.fetch_all(missing, recursive=False)
         return [Claim(oid, _KINDS[read_node(self.reader, cids[oid]).form], cids[oid]) for oid in self.wanted]
 
-    def _bring_commits(self, intake: ObjectIntake) -> None:
-        """Have all commits of the repository that are not here."""
-        for table in self._tables():
-            intake.bring([Claim(oid, NodeKind.COMMIT, cid, size) for oid, cid, size in table if not intake.has(oid)])
-
-    def _look_up(self, commits: Iterable[ObjectId]) -> list[Claim]:
+    def _look_up(self, supply: CommitSupply, commits: Iterable[ObjectId]) -> list[Claim]:
         """Return the claims on those of `commits` that the repository has."""
-        tables = list(self._tables())
-        found = ((oid, table.find(oid)) for oid in commits for table in tables)
-        return [Claim(oid, NodeKind.COMMIT, *row) for oid, row in found if row is not None]
+        found = ((oid, supply.find(oid)) for oid in commits)
+        return [Claim(oid, NodeKind.COMMIT, cid) for oid, cid in found if cid is not None]
 
-    def _tables(self) -> Iterator[CommitsTable]:
-        for name, link in self.tree.packs.items():
-            if name.endswith(b".commits"):
-                yield read_commits(self.reader, link.cid, self.tree.manifest.object_format)
+    def _alone(self, facts: LocalObjects | None) -> int:
+        """Return how many commits are to be fetched as they come, before all that the tables name are."""
+        if self.depth is not None and self.depth.generations <= _FEW:
+            return ALL
+        return 0 if facts is None else ALONE

@@ -38,9 +38,6 @@ class FetchingReader(BlockReader, Protocol):
     def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True) -> None:
         """Return when `roots`, and what they reach if `recursive`, are here."""
 
-    def cancel(self) -> None:
-        """Let what is under way end soon, with an error."""
-
 
 class ObjectIntake:
     """Objects on their way into `pack`. `facts` knows what is in the repository already; None: nothing is."""

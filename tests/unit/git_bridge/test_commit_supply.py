@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import pytest
 
 from ipvcs.errors import NotFoundError
-from ipvcs.git_bridge.commit_supply import _ALONE, CommitSupply
+from ipvcs.git_bridge import commit_supply
+from ipvcs.git_bridge.commit_supply import ALONE, CommitSupply
 from ipvcs.git_bridge.commits_table import encode_commits
 from ipvcs.git_bridge.published_tree import PublishedTree
 from ipvcs.objects.git.history import History
@@ -36,10 +37,11 @@ def test_the_newest_come_one_by_one_and_the_rest_of_each_pack_at_once() -> None:
     tree = publish(repository, [oids[200:], oids[100:200], oids[:100]], {b"refs/heads/main": oids[0]}, b"HEAD")
     reader = RemoteBlocks(repository, tree.packs.values())
     assert walk(repository, tree, reader, oids[0]) == oids
-    assert [len(request) for request in reader.requests] == [*[1] * _ALONE, 100 - _ALONE, 100, 100]
+    assert [len(request) for request in reader.requests] == [*[1] * ALONE, 100 - ALONE, 100, 100]
 
 
-def test_a_large_pack_comes_in_several_requests_that_are_watched() -> None:
+def test_a_large_pack_comes_in_several_requests_that_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_supply, "_BATCH", 100)
     repository = Repository()
     oids = chain(repository, 350)
     tree = publish(repository, [oids], {b"refs/heads/main": oids[0]}, b"HEAD")
@@ -53,8 +55,8 @@ def test_a_large_pack_comes_in_several_requests_that_are_watched() -> None:
 
     history = History(reader, repository.object_format, CommitSupply(reader, tree, watch).bring)
     assert len(list(history.iter_commits(repository.claim(oids[0], NodeKind.COMMIT)))) == 350
-    assert watched == [350 - _ALONE, 100, 100, 100, 50 - _ALONE]
-    assert len(reader.requests) == _ALONE + 4
+    assert watched == [350 - ALONE, 100, 100, 100, 50 - ALONE]
+    assert len(reader.requests) == ALONE + 4
 
 
 def test_who_wants_few_fetches_few() -> None:
@@ -83,7 +85,7 @@ def test_long_names_come_with_the_commits_that_have_them() -> None:
     tree = publish(repository, [oids], {b"refs/heads/main": oids[0]}, b"refs/heads/main")
     reader = RemoteBlocks(repository, tree.packs.values())
     assert walk(repository, tree, reader, oids[0]) == oids
-    assert len(reader.requests) == _ALONE + 1 + 1
+    assert len(reader.requests) == ALONE + 1 + 1
 
 
 def test_commits_that_are_gone_do_no_harm_unless_they_are_needed() -> None:

@@ -4,6 +4,11 @@ Shapes: Kubo's core/commands/name, IpnsEntry `{"Name", "Value"}` and ResolvedPat
 `Warnings`, a list of texts, when the answer may not be the newest; `name/forget` is ours. Of the options of `publish`,
 `quieter` is the command line's matter, and `resolve` makes no difference: what is published need not be here.
 
+With `patience`, a duration, `publish` answers when the first peer took the record or when that has passed, and sending
+goes on; then the answer has `Takers`, their NodeIds as far as they are known, `Trouble`, why there are none, and maybe
+`Rival`, `{"Sequence", "Value", "Outranks"}`: a record that peers have from somebody else with our key, and whether
+others are given that one rather than ours.
+
 Compare-and-swap is ours, too: `resolve` with `newest` asks the network for a few seconds, and its answer has the
 `State` of the name's own record, `{"Sequence", "Value"}`, null for a domain. `publish` with these in `expect-sequence`
 and `expect-value` fails if somebody else has published meanwhile. The state of a name without a record is -1 and "".
@@ -14,6 +19,7 @@ from typing import Any, Final
 
 from ipvcs.api.arguments import Arguments, BadRequestError
 from ipvcs.api.command import MAX_DEADLINE, Call, Command
+from ipvcs.node.naming.publisher import TIMEOUT as PUBLISH_TIMEOUT
 from ipvcs.node.naming.publisher import TTL
 from ipvcs.node.naming.resolver import QUORUM, TIMEOUT, Resolved
 from ipvcs.node.naming.succession import UNPUBLISHED, State
@@ -30,6 +36,8 @@ async def publish(call: Call) -> dict[str, Any]:
     arguments = call.arguments
     has_lifetime = bool(arguments.text("lifetime", "t", default=""))
     sequence = arguments.integer("sequence", default=-1, least=-1, most=_MAX_SEQUENCE)
+    has_patience = bool(arguments.text("patience", default=""))
+    patience = min(arguments.duration("patience", default=0.0), PUBLISH_TIMEOUT) if has_patience else None
     done = await call.node.names.publish(
         arguments.args[0],
         key=arguments.text("key", "k", default="self"),
@@ -38,8 +46,18 @@ async def publish(call: Call) -> dict[str, Any]:
         sequence=None if sequence < 0 else sequence,
         expect=_expected(arguments),
         allow_offline=arguments.flag("allow-offline"),
+        patience=patience,
     )
-    return {"Name": done.name.to_base36(), "Value": _shown(done.path)}
+    answer: dict[str, Any] = {"Name": done.name.to_base36(), "Value": _shown(done.path)}
+    if patience is not None:
+        answer |= {"Takers": [str(peer_id) for peer_id in done.takers], "Trouble": done.trouble}
+        if (rival := done.rival) is not None:
+            answer["Rival"] = {
+                "Sequence": rival.sequence,
+                "Value": _shown(rival.value.decode("utf-8", "surrogateescape")),
+                "Outranks": rival.rank > done.record.rank,
+            }
+    return answer
 
 
 async def resolve(call: Call) -> dict[str, Any] | None:

@@ -181,6 +181,7 @@ async def open_node(
                 lifetime=config.get("Ipns.RecordLifetime"),
             )
         )
+        swarm.subscribe(names)
         announcers = {name: _announcer(home, name, dht, announced) for name, dht in dhts.items()}
         node = Node(
             private_key=private_key,

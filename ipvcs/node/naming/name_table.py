@@ -3,6 +3,8 @@
 A record is better with a higher sequence number. Two of one name with the same number and different values are a
 *fork*: somebody signed twice. The one that was seen first stays the answer, the other is kept for the report, and only
 a higher number or `forget` ends the matter. With the same number and value, the later validity is the better copy.
+Under a name of *ours* it is the other way round: the later validity counts, since that is the one that the network
+gives to others, and what we publish next has to build on it.
 
 Names of *others* are a cache with a memory: bounded, the least recently confirmed go first. Names that we publish are
 never forgotten: what we signed last decides what the next sequence number is.
@@ -93,11 +95,14 @@ class KnownName:
 
     @property
     def best(self) -> IpnsRecord:
-        """The record that counts: of ours and the network's the one with the higher sequence number, ours of equals."""
-        if self.own is not None and (self.seen is None or self.own.record.sequence >= self.seen.sequence):
-            return self.own.record
-        assert self.seen is not None, "a known name has a record"
-        return self.seen
+        """The record that counts: of ours and the network's the one with the higher sequence number. Of equals that
+        lead elsewhere it is the one with the later validity, of copies ours.
+        """
+        own, seen = None if self.own is None else self.own.record, self.seen
+        if own is not None and (seen is None or seen.rank <= own.rank or _is_copy(seen, own)):
+            return own
+        assert seen is not None, "a known name has a record"
+        return seen
 
     @property
     def is_ours(self) -> bool:
@@ -131,6 +136,8 @@ class KnownName:
             if best is self.seen and not best.is_valid_at(now) and record.is_valid_at(now):
                 # What we kept to can't be used by anybody any more.
                 return Verdict.NEWER, replace(self, seen=record, confirmed=now, fork=(record, best))
+            if self.is_ours and record.rank > best.rank:
+                return Verdict.FORK, replace(self, seen=record, confirmed=now, fork=(record, best))
             return Verdict.FORK, replace(self, fork=self.open_fork or (best, record))
         known = self.seen
         if known is not None and known.sequence == record.sequence and known.value == record.value:
@@ -250,6 +257,10 @@ def conflicts(name: PeerId, known: KnownName) -> tuple[IpvcsError, ...]:
     """Return what whoever is given the best record of `name` should be told."""
     fork = known.open_fork
     return () if fork is None else (ForkError(name, *fork),)
+
+
+def _is_copy(one: IpnsRecord, other: IpnsRecord) -> bool:
+    return (one.sequence, one.value) == (other.sequence, other.value)
 
 
 def _shown(value: bytes) -> str:

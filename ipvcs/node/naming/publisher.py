@@ -4,6 +4,9 @@
                                                                                   └─ failed: the record stays,
                                                                                      and is tried again (service.py)
 
+Who gives `patience` does not wait for routing to end: the first peer that took the record will do, and the rest goes on
+in the background (sending.py), until the next record of that name is to be sent.
+
 So a crash between the two loses nothing, and the number of a record that any peer may have seen is never used again
 for another value.
 """
@@ -11,11 +14,13 @@ for another value.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
 import anyio
 from anyio import lowlevel, to_thread
+from anyio.abc import TaskGroup
 
 from ipvcs.errors import IpvcsError, UnavailableError
 from ipvcs.multiformats.peer_id import PeerId
@@ -25,9 +30,10 @@ from ipvcs.node.naming.name_store import NameStore
 from ipvcs.node.naming.name_table import KnownName, NameTable, OwnName
 from ipvcs.node.naming.record import IpnsRecord
 from ipvcs.node.naming.record_search import RecordSearch
+from ipvcs.node.naming.sending import Sending
 from ipvcs.node.naming.succession import NameChangedError, State, check_times, merge, renew, state_of, succeed
 from ipvcs.node.naming.validator import routing_key
-from ipvcs.node.routing.interface import InvalidValueError, ValueNotTakenError, ValueRouting
+from ipvcs.node.routing.interface import InvalidValueError, ValueNotTakenError, ValueRouting, ValueWatch
 
 _log = logging.getLogger(__name__)
 
@@ -51,16 +57,24 @@ class NotAnnouncedError(UnavailableError):
             "or publish with `--allow-offline`",
         )
         self.name = name
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was published. `accepted` is how many peers took the record, 0 only where offline is allowed."""
+    """What was published. `accepted` is how many peers took the record, as far as is known: 0 only where that is
+    allowed, and then `trouble` says why.
+    """
 
     name: PeerId
     path: str
     record: IpnsRecord
     accepted: int
+    takers: tuple[PeerId, ...] = ()
+    """Who they are, where `patience` was given."""
+    trouble: str = ""
+    rival: IpnsRecord | None = None
+    """A record that peers have rather than ours: somebody else publishes under this name."""
 
     @property
     def sequence(self) -> int:
@@ -91,6 +105,9 @@ class Publisher:
         self._search = search
         self._wall = wall
         self._on_published = on_published
+        self.background: TaskGroup | None = None
+        """Where sending goes on when `publish` has returned; needed for `patience`."""
+        self._sendings: dict[PeerId, Sending] = {}
         self._locks: WeakValueDictionary[PeerId, anyio.Lock] = WeakValueDictionary()
 
     async def publish(
@@ -104,6 +121,7 @@ class Publisher:
         expect: State | None = None,
         allow_offline: bool = False,
         timeout: float = TIMEOUT,
+        patience: float | None = None,
     ) -> Published:
         """Let the name of `key` point at `value`: `/ipfs/<cid>[/path]`, a CID, or `/ipns/<name>[/path]`.
 
@@ -118,6 +136,9 @@ class Publisher:
             expect: publish only if this is the name's state, as a `Resolved` of it says; None: whatever it is.
             allow_offline: that no peer took the record is no error.
             timeout: seconds for the network.
+            patience: return when the first peer took the record, or after so many seconds even if none did, which is
+                no error; sending goes on. Peers are asked what they have before they are sent the record; of a rival
+                that is there first the caller is told by NameChangedError. None: return when all is done.
 
         Raises:
             PathSyntaxError, CidError, LifetimeError, RecordTooLargeError: that can't be published.
@@ -149,6 +170,9 @@ class Publisher:
                 )
 
             own = await self._change_own(name, change)
+            await self._stop_sending(name)
+            if patience is not None:
+                return await self._publish_patiently(name, path, own, before, timeout, patience)
             try:
                 accepted = await self._announce_first(name, own, timeout)
             except (InvalidValueError, NotAnnouncedError) as exc:
@@ -166,17 +190,42 @@ class Publisher:
                     raise
         return Published(name, path, own.record, accepted)
 
+    async def _publish_patiently(
+        self, name: PeerId, path: str, own: OwnName, before: OwnName | None, timeout: float, patience: float
+    ) -> Published:
+        assert self.background is not None, "sending goes on somewhere"
+        sending = self._sendings[name] = Sending(name, own.record)
+        send = partial(self._announce_first, name, own, timeout, watch=sending)
+        self.background.start_soon(sending.run, send)
+        await sending.wait(patience)
+        rival = sending.rival
+        if not sending.takers:
+            if rival is None and sending.failure is not None and _is_refusal(sending.failure):
+                rival = await self._find_rival(name, min(FIRST_LOOK, timeout))
+            if rival is not None:
+                await sending.stop()
+                await self._withdraw(name, own, before, rival)
+                raise NameChangedError(name, _state(own.record), _state(rival))
+            trouble = _reason(sending.failure) or f"no peer took it within {patience:g} s"
+            return Published(name, path, own.record, 0, trouble=trouble)
+        if rival is not None:
+            self._table.observe(name, rival, self._wall())
+        takers = tuple(sending.takers)
+        return Published(name, path, own.record, len(takers), takers, rival=rival)
+
     async def republish(self, name: PeerId, key: PrivateKey | None, *, timeout: float = TIMEOUT) -> int:
         """Renew the record of a name of ours and send it again; return how many peers took it.
 
-        Without its `key` the record is sent as it is, as long as it is valid. When the network has a newer one, nothing
-        is sent: whoever published that is ahead of us.
+        Without its `key` the record is sent as it is, as long as it is valid. The network is asked first: when it has
+        another one that counts, nothing is sent, and above all nothing renewed, which would win over it. Whoever
+        published that is ahead of us.
 
         Raises:
             NotAnnouncedError: no peer took it, or there is nothing to send.
             DiskError: the renewed record could not be stored, and was not sent.
         """
         async with self._lock(name):
+            await self._look(name, min(FIRST_LOOK, timeout))
 
             def change(known: KnownName | None, now: float) -> OwnName:
                 if known is None or known.own is None:
@@ -191,6 +240,7 @@ class Publisher:
                 raise NotAnnouncedError(name, "somebody else published a newer record")
             if not own.record.is_valid_at(self._wall()):
                 raise NotAnnouncedError(name, "its record has expired, and its key can't be read")
+            await self._stop_sending(name)
             try:
                 return await self._announce(name, own, timeout)
             except (InvalidValueError, NotAnnouncedError) as exc:
@@ -234,11 +284,23 @@ class Publisher:
             row = await to_thread.run_sync(self._store.change_own, name, change_row)
             self._table.withdraw(name, row.own, rival, self._wall())
 
-    async def _announce_first(self, name: PeerId, own: OwnName, timeout: float, allow_offline: bool = False) -> int:
+    async def _stop_sending(self, name: PeerId) -> None:
+        """Have done with an older record that may still be on its way."""
+        if (sending := self._sendings.pop(name, None)) is not None:
+            await sending.stop()
+
+    async def _announce_first(
+        self,
+        name: PeerId,
+        own: OwnName,
+        timeout: float,
+        allow_offline: bool = False,
+        watch: ValueWatch | None = None,
+    ) -> int:
         """Send a record that was just made, and tell whether it was taken: as `_announce`."""
         announced, accepted = False, 0
         try:
-            accepted = await self._announce(name, own, timeout)
+            accepted = await self._announce(name, own, timeout, watch)
             announced = True
         except NotAnnouncedError:
             if not allow_offline:
@@ -247,11 +309,11 @@ class Publisher:
             self._on_published(name, own, announced)
         return accepted
 
-    async def _announce(self, name: PeerId, own: OwnName, timeout: float) -> int:
+    async def _announce(self, name: PeerId, own: OwnName, timeout: float, watch: ValueWatch | None = None) -> int:
         """Send the record; return how many peers took it. Raises NotAnnouncedError, InvalidValueError."""
         try:
             with anyio.fail_after(timeout):
-                accepted = await self._routing.set_value(routing_key(name), own.record.raw)
+                accepted = await self._routing.set_value(routing_key(name), own.record.raw, watch=watch)
         except TimeoutError as exc:
             raise NotAnnouncedError(name, f"no peer took it within {timeout:g} s") from exc
         except UnavailableError as exc:
@@ -287,6 +349,11 @@ class Publisher:
 def _is_refusal(error: IpvcsError) -> bool:
     """Tell whether peers that were asked did not take a record: they may have a better one, which they do not say."""
     return isinstance(error, InvalidValueError) or isinstance(error.__cause__, ValueNotTakenError)
+
+
+def _reason(error: IpvcsError | None) -> str:
+    """Return why a record was not announced, in the words of whoever knows it first hand."""
+    return "" if error is None else error.reason if isinstance(error, NotAnnouncedError) else str(error)
 
 
 def _rival(known: KnownName | None) -> IpnsRecord | None:

@@ -1,7 +1,8 @@
 """When each name of ours is published again: before its record expires, seldom enough, and never all at once.
 
     announced ──── interval, up to a tenth less ────► due ─ published ─► …
-                                                       └── failed ─► again after a minute, two, four, … an interval
+                                                       └── failed ─► again after a minute, two, four, … an interval;
+                                                                     or within seconds, when a peer comes
 
 A record that no peer ever took is due soon after the start. Another one is due when it would have been without the
 restart, so that a daemon that restarts often does not publish more often.
@@ -24,6 +25,11 @@ SPREAD: Final = 60.0
 """Seconds over which what is due at a start is spread."""
 RETRY: Final = 60.0
 """Seconds until the first new attempt; and the shortest interval, however short a record lives."""
+RETRY_WITH_PEER: Final = 5.0
+MAX_RETRY_WITH_PEER: Final = 40.0
+"""Seconds after a failure until the first new attempt, and the longest wait, when a peer came since."""
+SETTLE: Final = 2.0
+"""Seconds from a new connection until the peer has said what it serves, and is asked."""
 _EARLY: Final = 0.1
 """Share of the interval by which a name may be early, so that names published together drift apart."""
 
@@ -32,6 +38,7 @@ _EARLY: Final = 0.1
 class _Entry:
     due: float
     failures: int = 0
+    failed: float = 0.0
 
 
 @dataclass(slots=True)
@@ -59,7 +66,15 @@ class RepublishPlan:
         entry = self._entries.setdefault(name, _Entry(now))
         wait = min(RETRY * 2.0 ** min(entry.failures, 30), interval)
         entry.failures += 1
+        entry.failed = now
         entry.due = now + wait * (1 + _EARLY * self.jitter())
+
+    def peer_came(self, now: float) -> None:
+        """Try sooner what failed: there is somebody to ask who was not there then."""
+        for entry in self._entries.values():
+            if entry.failures:
+                pause = min(RETRY_WITH_PEER * 2.0 ** min(entry.failures - 1, 30), MAX_RETRY_WITH_PEER)
+                entry.due = min(entry.due, max(now + SETTLE, entry.failed + pause))
 
     def drop(self, name: PeerId) -> None:
         """Plan nothing for `name` any more."""

@@ -30,6 +30,7 @@ from ipvcs.node.naming.resolver import QUORUM, Resolved, Resolver
 from ipvcs.node.naming.resolver import TIMEOUT as RESOLVE_TIMEOUT
 from ipvcs.node.naming.succession import State
 from ipvcs.node.network.dns_client import Lookup
+from ipvcs.node.network.interface import Connection
 from ipvcs.node.routing.interface import ValueRouting
 from ipvcs.storage.datastore import Datastore
 
@@ -40,7 +41,7 @@ SAVE_INTERVAL: Final = 60.0
 
 
 class NameService:
-    """Names. Use `open`."""
+    """Names. Use `open`. It is a `Notifiee` of the swarm."""
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class NameService:
             service.table.restore(name, known)
         service._plan.start(service.table.own(), anyio.current_time(), wall())
         async with anyio.create_task_group() as tasks:
+            service._publisher.background = tasks
             tasks.start_soon(service._keep_saving)
             tasks.start_soon(service._keep_republishing)
             try:
@@ -125,6 +127,7 @@ class NameService:
         expect: State | None = None,
         allow_offline: bool = False,
         timeout: float = TIMEOUT,
+        patience: float | None = None,
     ) -> Published:
         """Let the name of `key`, or of the key of ours that is called so, point at `value`: see `Publisher.publish`.
 
@@ -141,6 +144,7 @@ class NameService:
             expect=expect,
             allow_offline=allow_offline,
             timeout=timeout,
+            patience=patience,
         )
 
     async def resolve(
@@ -204,6 +208,15 @@ class NameService:
     def forks(self) -> tuple[ForkError, ...]:
         """Return every fork that was seen and not forgotten."""
         return tuple(self.table.forks())
+
+    def connected(self, connection: Connection) -> None:
+        """Note that there may be somebody to take what nobody took."""
+        del connection
+        self._plan.peer_came(anyio.current_time())
+        self._replan.set()
+
+    def disconnected(self, connection: Connection) -> None:
+        """Do nothing."""
 
     async def _find_key(self, name: str) -> PeerId | None:
         names: Mapping[str, PeerId] = await to_thread.run_sync(self._keys.names)

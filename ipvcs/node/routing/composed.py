@@ -28,6 +28,7 @@ from ipvcs.node.routing.interface import (
     Routing,
     Validator,
     ValueNotTakenError,
+    ValueWatch,
 )
 from ipvcs.node.routing.provide_many import announce
 
@@ -116,7 +117,7 @@ class ComposedRouting:
 
         await self._tell_all(tell)
 
-    async def set_value(self, key: bytes, value: bytes) -> int:
+    async def set_value(self, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         """Store `value` by every router; return how many peers took it.
 
         Raises:
@@ -128,7 +129,7 @@ class ComposedRouting:
         async def store(router: Routing) -> int:
             try:
                 with anyio.fail_after(TELL_TIMEOUT):
-                    return await router.set_value(key, value)
+                    return await router.set_value(key, value, watch=watch)
             except TimeoutError:
                 raise RouterTimeoutError from None
 

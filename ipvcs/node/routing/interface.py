@@ -82,11 +82,26 @@ class ContentRouting(Protocol):
         """
 
 
+class ValueWatch(Protocol):
+    """Whoever stores a value and wants to know what becomes of it, peer by peer."""
+
+    def may_replace(self, value: bytes) -> bool:
+        """Hear of another valid value that a peer has, before it is sent ours or after it took ours; tell whether ours
+        may replace it. If not, that peer is not sent ours.
+        """
+
+    def taken(self, peer_id: PeerId) -> None:
+        """Hear of a peer that took our value."""
+
+
 class ValueRouting(Protocol):
     """Small values under keys of the form `/<namespace>/<binary>`, each checked by its namespace's rules."""
 
-    async def set_value(self, key: bytes, value: bytes) -> int:
+    async def set_value(self, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         """Store `value` at the peers nearest to `key`; return how many took it, at least one.
+
+        With a `watch` each of them is asked first what it has, and again when it has taken `value`: two more messages a
+        peer, for who shares the key with others that may be storing at the same time.
 
         Raises:
             InvalidValueError: it is not valid, or a better one is known: nothing was sent.

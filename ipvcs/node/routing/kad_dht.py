@@ -43,6 +43,7 @@ from ipvcs.node.routing.interface import (
     Routing,
     Validator,
     ValueNotTakenError,
+    ValueWatch,
 )
 from ipvcs.node.routing.kad_answers import Answerer, Knowledge, ProviderStore, ValueStore
 from ipvcs.node.routing.kad_members import Members
@@ -260,8 +261,12 @@ class KadDht(AsyncContextManagerMixin, Routing):
 
     # ---- values ----
 
-    async def set_value(self, key: bytes, value: bytes) -> int:
-        """Store `value` here and at the k peers nearest to `key`; see `ValueRouting`."""
+    async def set_value(self, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
+        """Store `value` here and at the k peers nearest to `key`; see `ValueRouting`.
+
+        What is watched is kept here when there is nobody to ask, or somebody took it: not if all others have what must
+        not be replaced.
+        """
         now = self._wall_clock()
         search = ValueSearch(key, self._validator)
         self._validator.validate(key, value, now)
@@ -269,10 +274,15 @@ class KadDht(AsyncContextManagerMixin, Routing):
             search.offer(Record(key, old), None, now)
             if search.best not in (None, value) and search.offer(Record(key, value), None, now) is None:
                 raise InvalidValueError(f"a better value than this one is known under key {key!r}")
-        self._values.put(key, value, now, own=True)
+            if watch is not None and old != value and not watch.may_replace(old):
+                raise InvalidValueError(f"another value than this one is known under key {key!r}")
+        if watch is None or not await self._members.wait_for_peers():
+            self._values.put(key, value, now, own=True)
         peers = await self.closest_peers(key)
-        if not (taken := sum(await self._put_to(peers, key, value))):
+        storing = self._put_to(peers, key, value) if watch is None else self._offer_to(peers, key, value, watch)
+        if not (taken := sum(await storing)):
             raise ValueNotTakenError(key, len(peers))
+        self._values.put(key, value, now, own=True)
         return taken
 
     def search_value(self, key: bytes, *, quorum: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -324,6 +334,24 @@ class KadDht(AsyncContextManagerMixin, Routing):
             return record is not None and (record.key, record.value) == (key, value)
 
         return await for_each(peers, put)
+
+    async def _offer_to(self, peers: Iterable[PeerInfo], key: bytes, value: bytes, watch: ValueWatch) -> list[bool]:
+        """Send a value to those of `peers` that have nothing that must not be replaced; tell `watch` all of it."""
+
+        async def may_go_on(peer: PeerInfo) -> bool:
+            answer = await self._queries.ask(peer, KadMessage(MessageType.GET_VALUE, key), blame=False)
+            search = ValueSearch(key, self._validator)
+            there = None if answer is None else search.offer(answer.message.record, peer, self._wall_clock())
+            return there is None or there == value or watch.may_replace(there)
+
+        async def offer(peer: PeerInfo) -> bool:
+            if not await may_go_on(peer) or not all(await self._put_to([peer], key, value)):
+                return False
+            watch.taken(peer.peer_id)
+            await may_go_on(peer)
+            return True
+
+        return await for_each(peers, offer)
 
     # ---- shared ----
 

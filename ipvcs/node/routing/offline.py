@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import PeerInfo
-from ipvcs.node.routing.interface import NoRoutingPeersError
+from ipvcs.node.routing.interface import NoRoutingPeersError, ValueWatch
 from ipvcs.node.routing.provider_store import ProviderStore
 from ipvcs.node.routing.static import answer_at_once
 from ipvcs.node.routing.value_store import ValueStore
@@ -40,7 +40,7 @@ class OfflineRouting:
         """Stream who was last known to have `cid`, we ourselves included."""
         return answer_at_once(self._providers.providers(cid.multihash, self._wall()))
 
-    async def set_value(self, key: bytes, value: bytes) -> int:
+    async def set_value(self, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         """Keep `value`, for whoever asks us and for a time when there are peers. Does not wait.
 
         Raises:
@@ -48,6 +48,7 @@ class OfflineRouting:
             InvalidValueError: it is not valid, or a better one is kept.
             NoRoomForValueError: the table is full of our own.
         """
+        del watch
         self._values.put(key, value, self._wall(), own=True)
         raise NoRoutingPeersError
 

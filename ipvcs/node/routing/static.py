@@ -12,7 +12,7 @@ from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_address import parse_peer_address
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import PeerInfo
-from ipvcs.node.routing.interface import NoRoutingPeersError, PeerNotFoundError
+from ipvcs.node.routing.interface import NoRoutingPeersError, PeerNotFoundError, ValueWatch
 
 _T = TypeVar("_T")
 
@@ -71,9 +71,9 @@ class StaticRouting:
         holders = dict.fromkeys([*self._providers.get(cid.multihash, ()), *self._everything])
         return answer_at_once([PeerInfo(peer_id, tuple(self._addrs[peer_id])) for peer_id in holders])
 
-    async def set_value(self, key: bytes, value: bytes) -> int:
+    async def set_value(self, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         """Raise NoRoutingPeersError: there is nobody to send it to."""
-        del key, value
+        del key, value, watch
         raise NoRoutingPeersError
 
     def search_value(self, key: bytes, *, quorum: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

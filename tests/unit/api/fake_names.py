@@ -31,11 +31,15 @@ class FakeNames:
     """Raised after the results."""
     known: set[str] = field(default_factory=set)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    published: Published | None = None
+    """What `publish` answers."""
 
     async def publish(self, value: str, *, key: str = "self", **options: Any) -> Published:
         self.asked.append((value, {"key": key, **options}))
         if self.error is not None:
             raise self.error
+        if self.published is not None:
+            return self.published
         record = IpnsRecord.sign(KEY, value.encode(), sequence=0, expires_ns=2 * 10**18, ttl_ns=0)
         return Published(NAME, value, record, 1)
 

@@ -42,26 +42,46 @@ def names(node: NamingNode) -> FakeNames:
 async def test_a_name_is_published(call: Post, names: FakeNames) -> None:
     response = await call("name/publish?arg=/ipfs/bafkqaaa")
     assert response.json == {"Name": TEXT, "Value": "/ipfs/bafkqaaa"}
-    defaults = {"key": "self", "lifetime": None, "ttl": 300.0, "sequence": None, "expect": None, "allow_offline": False}
+    defaults: dict[str, object] = {
+        "key": "self", "lifetime": None, "ttl": 300.0, "sequence": None, "expect": None, "allow_offline": False,
+        "patience": None,
+    }  # fmt: skip
     assert names.asked == [("/ipfs/bafkqaaa", defaults)]
 
 
 async def test_every_option_of_publish_is_passed_on(call: Post, names: FakeNames) -> None:
     await call(
         "name/publish?arg=bafkqaaa&key=work&lifetime=1h30m&ttl=500ms&sequence=7&allow-offline=true"
-        "&resolve=true&quieter=true&expect-sequence=6&expect-value=/ipfs/bafkqaaa/x"
+        "&resolve=true&quieter=true&expect-sequence=6&expect-value=/ipfs/bafkqaaa/x&patience=10s"
     )
     expect = (6, "/ipfs/bafkqaaa/x")
-    options = {"key": "work", "lifetime": 5400.0, "ttl": 0.5, "sequence": 7, "expect": expect, "allow_offline": True}
+    options: dict[str, object] = {
+        "key": "work", "lifetime": 5400.0, "ttl": 0.5, "sequence": 7, "expect": expect, "allow_offline": True,
+        "patience": 10.0,
+    }  # fmt: skip
     assert names.asked == [("bafkqaaa", options)]
     await call("name/publish?arg=bafkqaaa&ttl=0s&sequence=0")
     assert (names.asked[-1][1]["ttl"], names.asked[-1][1]["sequence"]) == (0.0, 0)
+
+
+async def test_who_is_patient_is_told_who_has_the_record_and_who_has_another(call: Post, names: FakeNames) -> None:
+    done = await names.publish("/ipfs/bafkqaaa")
+    names.published = replace(done, takers=(NAME,), rival=done.record)
+    query = "name/publish?arg=/ipfs/bafkqaaa&patience=1h"
+    assert (await call(query)).json == {
+        "Name": TEXT, "Value": "/ipfs/bafkqaaa", "Takers": [str(NAME)], "Trouble": "",
+        "Rival": {"Sequence": 0, "Value": "/ipfs/bafkqaaa", "Outranks": False},
+    }  # fmt: skip
+    assert names.asked[-1][1]["patience"] == 60.0, "the command itself may take no longer"
+    names.published = replace(done, trouble="nobody")
+    assert (await call(query)).json["Trouble"] == "nobody"
 
 
 @pytest.mark.parametrize(
     ("query", "status"),
     [
         ("", 400),
+        ("arg=a&patience=soon", 400),
         ("arg=a&arg=b", 400),
         ("arg=a&lifetime=soon", 400),
         ("arg=a&ttl=-1s", 400),

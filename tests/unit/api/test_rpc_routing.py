@@ -20,7 +20,7 @@ from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import PeerInfo
-from ipvcs.node.routing.interface import InvalidValueError, NoRoutingPeersError, PeerNotFoundError
+from ipvcs.node.routing.interface import InvalidValueError, NoRoutingPeersError, PeerNotFoundError, ValueWatch
 from ipvcs.node.routing.value_store import MAX_VALUE
 from ipvcs.objects.block import Block
 from tests.unit.api.asgi import Response, request
@@ -69,7 +69,7 @@ class FakeRouting:
             with anyio.CancelScope(shield=True):
                 await answers.aclose()
 
-    async def set_value(self, key: bytes, value: bytes) -> int:
+    async def set_value(self, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         self._fail()
         self.told.append((key, value))
         return 1

@@ -11,8 +11,8 @@ from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.naming.record import IpnsRecord
 from ipvcs.node.naming.validator import IpnsValidator, routing_key
 from ipvcs.node.network.dns_client import NEGATIVE_TTL, Answer, DnsError, QueryType
-from ipvcs.node.routing.interface import InvalidValueError, NoRoutingPeersError
-from tests.unit.node.naming.records import NOW
+from ipvcs.node.routing.interface import InvalidValueError, NoRoutingPeersError, ValueNotTakenError, ValueWatch
+from tests.unit.node.naming.records import BOB, CAROL, NOW
 
 
 def wall() -> float:
@@ -34,13 +34,22 @@ class FakeRouting:
     """What a store fails with."""
     stored: list[tuple[float, IpnsRecord]] = field(default_factory=list)
     """When a record was taken, and which."""
+    rivals: list[IpnsRecord] = field(default_factory=list)
+    """What some peers have: who watches is asked about each, after its own was taken by the others."""
+    takes_anyway: bool = True
+    """Whether there are others, which have none of these."""
+    first: float | None = None
+    """Seconds until the first peer took a value, when that is earlier than all."""
     searches: list[tuple[PeerId, int]] = field(default_factory=list)
     open_searches: int = 0
 
     def set(self, name: PeerId, *answers: IpnsRecord | bytes | float) -> None:
         self.answers[name] = list(answers)
 
-    async def set_value(self, key: bytes, value: bytes) -> int:
+    async def set_value(self, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
+        if watch is not None and self.first is not None:
+            await anyio.sleep(self.first)
+            watch.taken(CAROL.peer_id)
         await anyio.sleep(self.delay)
         if self.error is not None:
             raise self.error
@@ -51,6 +60,11 @@ class FakeRouting:
         there = [each for each in self.answers.get(name, []) if isinstance(each, IpnsRecord)]
         if there and max(each.rank for each in there) > record.rank:
             raise InvalidValueError("a better one is known")
+        if watch is not None:
+            refused = [rival for rival in self.rivals if not watch.may_replace(rival.raw)]
+            if refused and not self.takes_anyway:
+                raise ValueNotTakenError(key, len(refused))
+            watch.taken(BOB.peer_id)
         self.stored.append((anyio.current_time(), record))
         self.set(name, record)
         return self.peers

@@ -1,5 +1,7 @@
 """Publishing: durable first, then out, and what becomes of it when either fails."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +16,15 @@ from ipvcs.node.naming.name_table import KnownName, NameTable, OwnName
 from ipvcs.node.naming.publisher import FIRST_LOOK, LIFETIME, TIMEOUT, NotAnnouncedError, Publisher
 from ipvcs.node.naming.record import IpnsRecord, RecordTooLargeError
 from ipvcs.node.naming.record_search import RecordSearch
+from ipvcs.node.naming.sending import SETTLE
 from ipvcs.node.naming.succession import UNPUBLISHED, NameChangedError, SequenceError
 from ipvcs.node.naming.validity import NS
-from ipvcs.node.routing.interface import InvalidValueError, ValueNotTakenError
+from ipvcs.node.routing.interface import InvalidValueError, NoRoutingPeersError, ValueNotTakenError, ValueWatch
 from ipvcs.storage.datastore import Datastore
 from ipvcs.storage.disk import DiskError
 from tests.unit.node.identity.key_pool import KEYS
 from tests.unit.node.naming.fake_routing import FakeRouting, wall
-from tests.unit.node.naming.records import ALICE, BOB, HOUR, NOW, A, B, C, record
+from tests.unit.node.naming.records import ALICE, BOB, CAROL, HOUR, NOW, A, B, C, record
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("threads")]
 NAME = ALICE.peer_id
@@ -67,11 +70,11 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> list[IpnsRecord]:
     there: list[IpnsRecord] = []
     set_value = FakeRouting.set_value
 
-    async def refuse(self: FakeRouting, key: bytes, value: bytes) -> int:
+    async def refuse(self: FakeRouting, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         if there:
             self.set(NAME, there[0])
         try:
-            return await set_value(self, key, value)
+            return await set_value(self, key, value, watch=watch)
         except InvalidValueError:
             raise ValueNotTakenError(key, 3) from None
 
@@ -140,7 +143,7 @@ async def test_the_record_is_on_the_disk_before_the_network_sees_it(
 ) -> None:
     seen: list[OwnName | None] = []
 
-    async def set_value(self: FakeRouting, key: bytes, value: bytes) -> int:
+    async def set_value(self: FakeRouting, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         seen.append(desk.on_disk())
         assert IpnsRecord.decode(value).path == A
         return 1
@@ -279,7 +282,7 @@ async def test_a_record_that_lost_is_taken_back_and_never_sent_later(desk: Desk)
 async def test_a_first_record_that_lost_leaves_no_name_of_ours(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     rival = record(value=C, sequence=0, expires=NOW + 9999 * HOUR)
 
-    async def appear(self: FakeRouting, key: bytes, value: bytes) -> int:
+    async def appear(self: FakeRouting, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         self.set(NAME, rival)
         raise InvalidValueError("a better one is known")
 
@@ -359,7 +362,119 @@ async def test_several_publish_under_one_name_at_once_in_turn_and_under_others_b
     assert desk.own().record.sequence == 2
 
 
+# ---- the first peer will do ----
+
+
+@asynccontextmanager
+async def patient(desk: Desk) -> AsyncIterator[Desk]:
+    """Let sending go on in the background within the block, and wait for it."""
+    async with anyio.create_task_group() as tasks:
+        desk.publisher.background = tasks
+        yield desk
+
+
+async def test_it_returns_when_the_first_peer_took_it_and_goes_on_sending(desk: Desk) -> None:
+    desk.routing.first, desk.routing.delay = 2, 30
+    async with patient(desk):
+        done = await desk.publish(ALICE, A, patience=10)
+        assert anyio.current_time() == pytest.approx(2 + SETTLE)
+        assert (done.accepted, done.takers, done.trouble) == (1, (CAROL.peer_id,), "")
+        assert desk.routing.stored == []
+        assert desk.attempts == []
+    assert [each for _when, each in desk.routing.stored] == [done.record]
+    assert desk.attempts == [(NAME, 0, True)]
+    assert desk.own().announced == NOW + 32
+
+
+async def test_when_all_have_answered_it_does_not_wait(desk: Desk) -> None:
+    async with patient(desk):
+        await desk.publish(ALICE, A, patience=10)
+        assert anyio.current_time() == pytest.approx(0, abs=0.1)
+
+
+async def test_after_its_patience_it_returns_and_goes_on_trying(desk: Desk) -> None:
+    desk.routing.delay = 30
+    async with patient(desk):
+        done = await desk.publish(ALICE, A, patience=10)
+        assert anyio.current_time() == pytest.approx(10)
+        assert (done.accepted, done.trouble) == (0, "no peer took it within 10 s")
+    assert [each for _when, each in desk.routing.stored] == [done.record]
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [(NoRoutingPeersError(), "no peer to ask: the routing table is empty"), (ValueNotTakenError(b"key", 3), "none of")],
+)
+async def test_with_nobody_to_take_it_that_is_said_at_once(desk: Desk, error: UnavailableError, trouble: str) -> None:
+    desk.routing.error = error
+    async with patient(desk):
+        done = await desk.publish(ALICE, A, patience=10)
+        assert anyio.current_time() == pytest.approx(0, abs=0.1)
+    assert done.trouble.startswith(trouble)
+    assert desk.attempts == [(NAME, 0, False)]
+    assert desk.on_disk() == desk.own(), "published all the same"
+
+
+async def test_the_next_record_ends_the_sending_of_the_one_before(desk: Desk) -> None:
+    desk.routing.first, desk.routing.delay = 0, 30
+    async with patient(desk):
+        await desk.publish(ALICE, A, patience=10)
+        second = await desk.publish(ALICE, B, patience=10)
+        await anyio.sleep(5)
+        await desk.republish(NAME, ALICE)
+    assert [(each.sequence, each.path) for _when, each in desk.routing.stored] == [(1, B)]
+    assert desk.routing.stored[0][1].expires_ns > second.record.expires_ns
+
+
+async def test_a_rival_that_is_there_first_is_built_upon_and_not_replaced(desk: Desk) -> None:
+    """It would lose against ours, which ends later; so it is up to us to notice."""
+    await desk.publish(ALICE, A)
+    rival = record(value=C, sequence=1, expires=NOW + HOUR)
+    desk.routing.rivals, desk.routing.takes_anyway = [rival], False
+    async with patient(desk):
+        with pytest.raises(NameChangedError) as caught:
+            await desk.publish(ALICE, B, expect=(0, A), patience=10)
+        assert (caught.value.expected, caught.value.found) == ((1, B), (1, C))
+        desk.routing.rivals = []
+        assert (await desk.publish(ALICE, B, expect=(1, C), patience=10)).sequence == 2
+    assert [each.path for _when, each in desk.routing.stored] == [A, B]
+
+
+async def test_a_rival_that_only_some_peers_have_is_told_of(desk: Desk) -> None:
+    await desk.publish(ALICE, A)
+    behind, ahead = (record(value=C, sequence=1, expires=NOW + hours * HOUR) for hours in (1, 9999))
+    async with patient(desk):
+        desk.routing.rivals = [behind]
+        done = await desk.publish(ALICE, B, expect=(0, A), patience=10)
+        assert done.rival == behind
+        known = desk.table.try_get(NAME)
+        assert known is not None
+        assert known.best == done.record
+        desk.routing.rivals = [record(value=C, sequence=2, expires=NOW + 9999 * HOUR), ahead]
+        done = await desk.publish(ALICE, A, expect=(1, B), patience=10)
+    assert done.rival == desk.routing.rivals[0]
+    known = desk.table.try_get(NAME)
+    assert known is not None
+    assert known.best == done.rival, "which is what others see, and what comes next builds on"
+    with pytest.raises(NotAnnouncedError, match="somebody else"):
+        await desk.republish(NAME, ALICE)
+
+
 # ---- republishing ----
+
+
+async def test_of_two_homes_that_published_offline_one_alone_goes_on(desk: Desk) -> None:
+    """Both would renew their records in turn, and each time the name would lead elsewhere."""
+    desk.routing.peers = 0
+    ours = (await desk.publish(ALICE, A, allow_offline=True)).record
+    theirs = record(value=B, expires=NOW + 72 * HOUR)
+    desk.routing.peers = 8
+    desk.routing.set(NAME, theirs)
+    with pytest.raises(NotAnnouncedError, match="somebody else"):
+        await desk.republish(NAME, ALICE)
+    assert desk.own().record == ours, "nor renewed"
+    assert desk.routing.stored == []
+    assert (await desk.publish(ALICE, C, expect=(0, B))).sequence == 1
 
 
 async def republished(desk: Desk, key: PrivateKey | None) -> IpnsRecord:

@@ -10,7 +10,7 @@ from ipvcs.errors import IpvcsError
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.network.interface import PeerInfo
-from ipvcs.node.routing.interface import PeerNotFoundError
+from ipvcs.node.routing.interface import PeerNotFoundError, ValueWatch
 from ipvcs.node.routing.value_store import OutdatedValueError
 from tests.contracts.routing import VALIDATOR
 
@@ -52,7 +52,7 @@ class ScriptedRouter:
         async with aclosing(self._stream(list(self.tables.providers.get(cid.multihash, {}).values()))) as found:
             yield found
 
-    async def set_value(self, key: bytes, value: bytes) -> int:
+    async def set_value(self, key: bytes, value: bytes, *, watch: ValueWatch | None = None) -> int:
         VALIDATOR.validate(key, value, 0)
         await self._wait("set_value")
         values = self.tables.values.setdefault(key, [])

@@ -5,13 +5,16 @@ Shapes: Kubo's core/commands/name, IpnsEntry `{"Name", "Value"}` and ResolvedPat
 `quieter` is the command line's matter, and `resolve` makes no difference: what is published need not be here.
 
 With `patience`, a duration, `publish` answers when the first peer took the record or when that has passed, and sending
-goes on; then the answer has `Takers`, their NodeIds as far as they are known, `Trouble`, why there are none, and maybe
-`Rival`, `{"Sequence", "Value", "Outranks"}`: a record that peers have from somebody else with our key, and whether
-others are given that one rather than ours.
+goes on; then the answer has `Takers`, their NodeIds as far as they are known, `Trouble`, why there are none,
+`Hidden`, whether this node listens where no other machine reaches it, and maybe `Rival`, `{"Sequence", "Value",
+"Outranks"}`: a record that peers have from somebody else with our key, and whether others are given that one rather
+than ours.
 
 Compare-and-swap is ours, too: `resolve` with `newest` asks the network for a few seconds, and its answer has the
 `State` of the name's own record, `{"Sequence", "Value"}`, null for a domain. `publish` with these in `expect-sequence`
 and `expect-value` fails if somebody else has published meanwhile. The state of a name without a record is -1 and "".
+With `may-be-unpublished`, for a name of ours, `resolve` takes that there is no record for an answer, with an empty
+`Path`; `Warnings` say so if nobody could be asked.
 """
 
 from collections.abc import Mapping
@@ -19,10 +22,13 @@ from typing import Any, Final
 
 from ipvcs.api.arguments import Arguments, BadRequestError
 from ipvcs.api.command import MAX_DEADLINE, Call, Command
+from ipvcs.api.node_services import NodeServices
+from ipvcs.errors import UnavailableError
 from ipvcs.node.naming.publisher import TIMEOUT as PUBLISH_TIMEOUT
 from ipvcs.node.naming.publisher import TTL
-from ipvcs.node.naming.resolver import QUORUM, TIMEOUT, Resolved
+from ipvcs.node.naming.resolver import QUORUM, TIMEOUT, NameNotFoundError, Resolved
 from ipvcs.node.naming.succession import UNPUBLISHED, State
+from ipvcs.node.network.addresses import is_loopback
 
 _DEADLINE: Final = 110.0
 """Seconds for `publish`, whose own time for the network is 60 s: its error comes first. A client waits for 120."""
@@ -50,7 +56,8 @@ async def publish(call: Call) -> dict[str, Any]:
     )
     answer: dict[str, Any] = {"Name": done.name.to_base36(), "Value": _shown(done.path)}
     if patience is not None:
-        answer |= {"Takers": [str(peer_id) for peer_id in done.takers], "Trouble": done.trouble}
+        takers = [str(peer_id) for peer_id in done.takers]
+        answer |= {"Takers": takers, "Trouble": done.trouble, "Hidden": _is_hidden(call.node)}
         if (rival := done.rival) is not None:
             answer["Rival"] = {
                 "Sequence": rival.sequence,
@@ -74,7 +81,15 @@ async def resolve(call: Call) -> dict[str, Any] | None:
         "timeout": arguments.duration("dht-timeout", "dhtt", default=TIMEOUT) or MAX_DEADLINE,
     }
     if not arguments.flag("stream", "s"):
-        return _answer(await call.node.names.resolve(name, **options), with_state=newest)
+        try:
+            resolved = await call.node.names.resolve(name, **options)
+        except (NameNotFoundError, UnavailableError) as exc:
+            if not arguments.flag("may-be-unpublished"):
+                raise
+            state = {"Sequence": UNPUBLISHED[0], "Value": UNPUBLISHED[1]}
+            warnings = [] if isinstance(exc, NameNotFoundError) else [_shown(str(exc))]
+            return {"Path": "", "State": state, "Warnings": warnings}
+        return _answer(resolved, with_state=newest)
     before: dict[str, Any] | None = None
     async with call.node.names.search(name, **options) as found:
         async for each in found:
@@ -114,6 +129,12 @@ def _answer(found: Resolved, *, with_state: bool = False) -> dict[str, Any]:
     if found.warnings:
         answer["Warnings"] = [_shown(str(warning)) for warning in found.warnings]
     return answer
+
+
+def _is_hidden(node: NodeServices) -> bool:
+    """Tell whether this node listens on loopback alone, though there may be peers on other machines."""
+    near = [is_loopback(connection.remote_addr) for connection in node.swarm.connections()]
+    return all(map(is_loopback, node.swarm.addresses())) and not (near and all(near))
 
 
 def _shown(text: str) -> str:

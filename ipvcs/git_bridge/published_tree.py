@@ -170,6 +170,11 @@ def read_published(reader: BlockReader, root: Cid) -> PublishedTree:
     return PublishedTree(manifest, refs, {name: link for name, link in packs.items() if name}, kept, peeled)
 
 
+def read_manifest(reader: BlockReader, root: Cid) -> Manifest:
+    """Read the manifest of the repository at `root` alone. Errors as `read_published`."""
+    return decode_manifest(_read(reader, root, _directory(reader, root), MANIFEST, MAX_MANIFEST))
+
+
 def is_published(reader: BlockReader, root: Cid) -> bool:
     """Tell whether `root` is a directory with a manifest in it. Errors as `read_published`, but for the first."""
     try:

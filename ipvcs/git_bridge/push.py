@@ -5,10 +5,11 @@
          └────────────────────────────────────────────────────────────────────────────────────────┘
 
 Until the last step nothing that anybody sees has changed, and everything before it can be done again at little cost:
-objects that were converted are remembered. What is pinned: the roots of the last `KEPT_ROOTS` pushes to a name, which
-keep the packs and what people browse, and the commits and tags that their refs point at, which keep the objects.
+objects that were converted are remembered. A home that shares the key may still publish at the same time; if it turns
+out that others follow that one, and its root does not build on ours, nothing of ours is done in the eyes of the world:
+the updates are refused after all.
 
-Spec: DESIGN §5 "Push"
+Spec: DESIGN §5 "Push", "Several writers"
 """
 
 import time
@@ -21,20 +22,23 @@ from ipvcs.errors import IpvcsError, UnavailableError, UsageError
 from ipvcs.git_bridge.bases import Bases
 from ipvcs.git_bridge.conversion import Converter, OnProgress, converting
 from ipvcs.git_bridge.git import GitError, GitRepository
+from ipvcs.git_bridge.kept_roots import KeptRoots
 from ipvcs.git_bridge.local_objects import LocalObjects
-from ipvcs.git_bridge.manifest import Manifest
-from ipvcs.git_bridge.names import Names
+from ipvcs.git_bridge.manifest import Manifest, PackEntry
+from ipvcs.git_bridge.names import Announcement, Names
 from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.git_bridge.packing import StoredPack, packing, revisions_of
 from ipvcs.git_bridge.place import Place, entries_of, find_place, put_at
 from ipvcs.git_bridge.published_tree import PublishedTree, is_published, read_published, write_published
-from ipvcs.git_bridge.ref_updates import Asked, Verdict, decide
+from ipvcs.git_bridge.ref_updates import FETCH_FIRST, NON_FAST_FORWARD, Asked, Verdict, decide
 from ipvcs.git_bridge.refname import BRANCHES, RefName, RefNameError, parse_refname
 from ipvcs.git_bridge.refs_table import Ref
 from ipvcs.git_bridge.shallow import read_shallow
+from ipvcs.git_bridge.root_history import descends
 from ipvcs.git_bridge.snapshot import take_snapshot
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.identity.keystore import SELF
 from ipvcs.node.naming.succession import State
 from ipvcs.objects.block import BlockNotFoundError, BlockReader
 from ipvcs.objects.git.modes import NodeKind
@@ -42,15 +46,14 @@ from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.path import parse_path, resolve
 from ipvcs.storage.home import Home
 from ipvcs.storage.interface import BlockWriting
-from ipvcs.storage.pins import Pin, PinMode
 
-KEPT_ROOTS: Final = 10
-"""Roots of a name that stay pinned, the newest included: who is fetching an older one should be able to end."""
 ATTEMPTS: Final = 8
 """Times that a push is tried while others push to the same name."""
 PROFILE: Final = "unixfs-v1-2025"
 """By which blobs of a repository are cut that is pushed for the first time."""
-_PIN: Final = "git "
+FRESH: Final = 1.0
+"""Seconds for which what the network said of the name holds. What takes longer to convert asks again before it signs:
+the longer it took, the likelier another home that has the key has published."""
 
 
 class ShallowPushError(UsageError):
@@ -105,6 +108,32 @@ class Standing:
         return None if head is None or isinstance(head, ObjectId) else head
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a push has published: the new root, which the name's record `number` leads to, the repository in it, and
+    what the network made of that.
+    """
+
+    root: Cid
+    repository: Cid
+    number: int
+    pack: PackEntry | None
+    announced: Announcement
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What became of a push: of each update, and of the whole.
+
+    `published` is None if nothing was to be done. `overtaken` is where a root of this home's is that nothing follows:
+    another home has published beside it, and what that one did is what others see.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    published: Published | None = None
+    overtaken: str | None = None
+
+
 class _Both:
     """A `BlockReader` of what a session has written and what else there is."""
 
@@ -132,6 +161,7 @@ class Pusher:
         self._names = names
         self._repository = repository
         self._target = target
+        self._kept = KeptRoots(home, target.name, target.path)
 
     def read(self) -> Standing:
         """Return what the name leads to now.
@@ -148,30 +178,72 @@ class Pusher:
         if place.repository is not None and is_published(self._reader, place.repository):
             tree = read_published(self._reader, place.repository)
         assert found.state is not None, "a key's name has a state"
-        return Standing(found.state, place, tree, found.warnings)
+        # The node's own key is nobody else's.
+        is_first = found.path is None and self._target.key == SELF
+        return Standing(found.state, place, tree, () if is_first else found.warnings)
 
     def push(
         self, asked: Sequence[Asked], progress: OnProgress, *, atomic: bool = False, dry_run: bool = False
-    ) -> list[Verdict]:
-        """Do what is asked as far as it may be done, and return what became of each update.
+    ) -> Pushed:
+        """Do what is asked as far as it may be done, and return what became of it.
 
         Raises:
             PushContendedError: others were faster, again and again.
             GitError, GitObjectMissingError: the repository is damaged. DiskError: full.
             RemoteCommandError: the name could not be read or published; nothing has changed then.
+            DaemonLostError: the node has ended; the same.
         """
         for _ in range(ATTEMPTS):
+            began = time.monotonic()
             standing = self.read()
             with TypeReader.open(self._repository) as objects:
                 facts = LocalObjects(self._repository, objects)
                 verdicts = decide(asked, standing.refs, standing.head, facts, atomic=atomic)
             accepted = [each for each, verdict in zip(asked, verdicts, strict=True) if verdict.refusal is None]
-            if dry_run or not accepted or self._apply(standing, accepted, progress):
-                return verdicts
+            if dry_run or not accepted:
+                return Pushed(tuple(verdicts), overtaken=self._find_overtaken(standing, verdicts))
+            if (published := self._apply(standing, accepted, progress, began + FRESH)) is not None:
+                return self._confirm(published, verdicts)
         raise PushContendedError(self._target.name)
 
-    def _apply(self, standing: Standing, accepted: Sequence[Asked], progress: OnProgress) -> bool:
-        """Publish a root in which `accepted` is done; False: the name has changed since it was read."""
+    def _confirm(self, published: Published, verdicts: Sequence[Verdict]) -> Pushed:
+        """Return what became of a push, once it is known what the network made of it."""
+        winner = published.announced.winner
+        if winner is None or self._builds_on(winner, published.repository):
+            return Pushed(tuple(verdicts), published)
+        lost = [replace(each, refusal=FETCH_FIRST) if each.refusal is None else each for each in verdicts]
+        return Pushed(tuple(lost), published, overtaken=f"/ipfs/{published.root}")
+
+    def _find_overtaken(self, standing: Standing, verdicts: Sequence[Verdict]) -> str | None:
+        """Return where the last root of this home's is, if updates are refused because another home's replaced it."""
+        if all(each.refusal not in (FETCH_FIRST, NON_FAST_FORWARD) for each in verdicts):
+            return None
+        own = self._names.own_record(self._target.name)
+        if own is None or own[1] == standing.state[1]:
+            return None
+        try:
+            root = resolve(self._home.blocks, parse_path(own[1])).cid
+            before = find_place(self._home.blocks, root, self._target.path).repository
+        except IpvcsError:  # garbage by now
+            return None
+        now = standing.place.repository
+        if before is None or (now is not None and descends(self._reader, now, before)):
+            return None
+        return own[1]
+
+    def _builds_on(self, path: str, ours: Cid) -> bool:
+        """Tell whether the repository below the root at `path`, which somebody else published, was pushed on ours."""
+        try:
+            root = resolve(self._reader, parse_path(path)).cid
+            repository = find_place(self._reader, root, self._target.path).repository
+        except IpvcsError:  # nobody knows what others are led to
+            return False
+        return repository is not None and descends(self._reader, repository, ours)
+
+    def _apply(
+        self, standing: Standing, accepted: Sequence[Asked], progress: OnProgress, fresh_until: float
+    ) -> Published | None:
+        """Publish a root in which `accepted` is done; None: the name has changed since it was read."""
         tree = standing.tree or self._new_tree(standing.place)
         with (
             self._home.blocks.writing() as writer,
@@ -195,14 +267,23 @@ class Pusher:
                     refs[RefName(each.target)] = Ref(each.new, mapped[each.new].cid)
             new = self._new_root(standing, tree, refs, pack)
             snapshots = {name: take_snapshot(both, ref, tree.manifest.object_format) for name, ref in refs.items()}
-            root = put_at(standing.place, write_published(new, snapshots, writer), both, writer)
+            repository = write_published(new, snapshots, writer)
+            root = put_at(standing.place, repository, both, writer)
             writer.flush()
             number = standing.state[0] + 1
-            self._pin(root.cid, {ref.cid for ref in refs.values()}, number, complete=bases.complete)
-            if not self._names.publish(self._target.key, self._target.name, f"/ipfs/{root.cid}", standing.state):
-                return False
-            self._unpin_old(number)
-        return True
+            trees = {each.content.cid for each in snapshots.values() if each.content is not None}
+            self._kept.pin(root.cid, {ref.cid for ref in refs.values()}, trees, number, complete=bases.complete)
+            announced = self._publish(f"/ipfs/{root.cid}", standing.state, fresh_until)
+            if announced is None:
+                return None
+            self._kept.unpin_old(number)
+        return Published(root.cid, repository.cid, number, None if pack is None else pack.entry, announced)
+
+    def _publish(self, path: str, expected: State, fresh_until: float) -> Announcement | None:
+        name = self._target.name
+        if time.monotonic() > fresh_until and self._names.newest(name.to_base36(), name).state != expected:
+            return None
+        return self._names.publish(self._target.key, name, path, expected)
 
     def _new_tree(self, place: Place) -> PublishedTree:
         """Return a repository without anything in it."""
@@ -258,32 +339,3 @@ class Pusher:
                 if name in branches:
                     return name
         return branches[0] if branches else head
-
-    # ---- pins ----
-
-    def _pin(self, root: Cid, tips: set[Cid], number: int, *, complete: bool) -> None:
-        pins = self._home.pins
-        ours: list[Pin] = []
-        for cid in (root, *tips):
-            before = pins.try_get(cid)
-            if before is not None and before.mode is PinMode.RECURSIVE and not before.name.startswith(_PIN):
-                continue  # somebody's own, which keeps it as well
-            whole = complete if before is None else before.complete or complete
-            ours.append(Pin(cid, PinMode.RECURSIVE, f"{self._pin_prefix}{number}", whole))
-        pins.add(ours)
-
-    def _unpin_old(self, number: int) -> None:
-        """Take away pins of ours that no root among the last `KEPT_ROOTS` has renewed."""
-        old = []
-        for pin in self._home.pins.iter_pins():
-            if pin.name.startswith(self._pin_prefix):
-                with suppress(ValueError):
-                    if int(pin.name.removeprefix(self._pin_prefix)) <= number - KEPT_ROOTS:
-                        old.append(pin.cid)
-        with suppress(IpvcsError):  # it is no failure of the push; the next one tries again
-            self._home.pins.remove(old)
-
-    @property
-    def _pin_prefix(self) -> str:
-        place = "".join(f"/{part.decode(errors='replace')}" for part in self._target.path)
-        return f"{_PIN}{self._target.name.to_base36()}{place[:100]} "

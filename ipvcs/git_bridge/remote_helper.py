@@ -26,6 +26,7 @@ from ipvcs.git_bridge.names import Names
 from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
 from ipvcs.git_bridge.push import Pusher, Target
+from ipvcs.git_bridge.push_report import report
 from ipvcs.git_bridge.ref_updates import NO_MATCH, Asked, Verdict
 from ipvcs.git_bridge.remote_url import RemoteUrl
 from ipvcs.git_bridge.shallow import WHOLE, Depth
@@ -162,7 +163,8 @@ class RemoteHelper:
     def _list(self, *, for_push: bool) -> None:
         if for_push:
             standing = self._pusher().read()
-            self._warn(standing.warnings)
+            if self._options.verbosity >= 1:
+                self._warn(standing.warnings)
             tree = standing.tree
         else:
             tree = self._listed = self._read()
@@ -257,12 +259,10 @@ class RemoteHelper:
         options = self._options
         quiet = options.verbosity < 1 or not options.progress
         progress = _show_nothing if quiet else self._node.progress("Converting objects")
-        verdicts = self._pusher().push(asked, progress, atomic=options.atomic, dry_run=options.dry_run)
-        if any(verdict.refusal is None for verdict in verdicts) and not options.dry_run and not self._node.stays:
-            self._node.note(
-                f"warning: nobody serves '{self._url}' any more when this command has ended; `ipvcs daemon` does"
-            )
-        self._say(*map(_answer, [*verdicts, *unmatched]), b"")
+        pushed = self._pusher().push(asked, progress, atomic=options.atomic, dry_run=options.dry_run)
+        for line in report(pushed, str(self._url), options.verbosity, stays=self._node.stays):
+            self._node.note(line)
+        self._say(*map(_answer, [*pushed.verdicts, *unmatched]), b"")
 
 
 def _answer(verdict: Verdict) -> bytes:

@@ -69,7 +69,7 @@ async def test_who_is_patient_is_told_who_has_the_record_and_who_has_another(cal
     names.published = replace(done, takers=(NAME,), rival=done.record)
     query = "name/publish?arg=/ipfs/bafkqaaa&patience=1h"
     assert (await call(query)).json == {
-        "Name": TEXT, "Value": "/ipfs/bafkqaaa", "Takers": [str(NAME)], "Trouble": "",
+        "Name": TEXT, "Value": "/ipfs/bafkqaaa", "Takers": [str(NAME)], "Trouble": "", "Hidden": False,
         "Rival": {"Sequence": 0, "Value": "/ipfs/bafkqaaa", "Outranks": False},
     }  # fmt: skip
     assert names.asked[-1][1]["patience"] == 60.0, "the command itself may take no longer"

@@ -168,6 +168,7 @@ async def open_node(
         await stack.enter_async_context(identify)
         swarm.subscribe(addresses)
         swarm.watch(identify.announce)
+        bootstrapper = Bootstrapper(swarm, bootstrap, identify.wait_identified)
         routing = await _enter_routing(stack, home, swarm, addresses, dhts, kind)
         local = LocalBlocks(home.blocks)
         bitswap = await _enter_bitswap(stack, home, swarm, local, routing, strategy)
@@ -179,6 +180,7 @@ async def open_node(
                 dns,
                 period=config.get("Ipns.RepublishPeriod"),
                 lifetime=config.get("Ipns.RecordLifetime"),
+                wait_joined=bootstrapper.wait_joined,
             )
         )
         swarm.subscribe(names)
@@ -203,7 +205,7 @@ async def open_node(
         await swarm.listen(listen_addrs, any_port=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(trimmer.run)
-            tasks.start_soon(Bootstrapper(swarm, bootstrap).run)
+            tasks.start_soon(bootstrapper.run)
             for announcer in announcers.values():
                 swarm.subscribe(announcer)
                 tasks.start_soon(announcer.run)

@@ -7,7 +7,7 @@ of what we published.
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, Self
@@ -54,12 +54,14 @@ class NameService:
         lifetime: float,
         wall: Callable[[], float],
         jitter: Callable[[], float],
+        wait_joined: Callable[[], Awaitable[None]],
     ) -> None:
         self.table = NameTable()
         self._store = NameStore(datastore)
         self._keys = keys
         self._lifetime = lifetime
         self._wall = wall
+        self._wait_joined = wait_joined
         self._plan = RepublishPlan(jitter, period)
         self._replan = anyio.Event()
         search = RecordSearch(routing, self.table, wall)
@@ -80,6 +82,7 @@ class NameService:
         lifetime: float = LIFETIME,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
+        wait_joined: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> AsyncGenerator[Self]:
         """Run the service within the block.
 
@@ -92,11 +95,23 @@ class NameService:
             lifetime: seconds that a record is valid unless its publisher says otherwise (`Ipns.RecordLifetime`).
             wall: seconds since 1970.
             jitter: numbers from 0 to 1.
+            wait_joined: returns when there should be peers, if there ever are: right after the start that takes some
+                seconds, and who asks for the newest or publishes with patience waits for it.
 
         Raises:
             DiskError: the table can't be read.
         """
-        service = cls(datastore, routing, keys, lookup, period=period, lifetime=lifetime, wall=wall, jitter=jitter)
+        service = cls(
+            datastore,
+            routing,
+            keys,
+            lookup,
+            period=period,
+            lifetime=lifetime,
+            wall=wall,
+            jitter=jitter,
+            wait_joined=wait_joined,
+        )
         for name, known in await to_thread.run_sync(service._store.load):
             service.table.restore(name, known)
         service._plan.start(service.table.own(), anyio.current_time(), wall())
@@ -134,6 +149,8 @@ class NameService:
         Raises:
             KeyNotFoundError, WrongPassphraseError: there is no such key, or it can't be opened.
         """
+        if patience is not None:
+            await self._wait_joined()
         private_key = key if isinstance(key, PrivateKey) else await to_thread.run_sync(self._keys.get, key)
         return await self._publisher.publish(
             private_key,
@@ -158,6 +175,8 @@ class NameService:
         timeout: float = RESOLVE_TIMEOUT,
     ) -> Resolved:
         """Return where `name` leads: see `Resolver.resolve`."""
+        if newest:
+            await self._wait_joined()
         return await self._resolver.resolve(
             name, recursive=recursive, nocache=nocache, newest=newest, quorum=quorum, timeout=timeout
         )

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from ipvcs.node.naming.name_table import OwnName
-from ipvcs.node.naming.republish_plan import PERIOD, RETRY, SPREAD, START_DELAY, RepublishPlan
+from ipvcs.node.naming.republish_plan import PERIOD, RETRY, SETTLE, SPREAD, START_DELAY, RepublishPlan
 from tests.unit.node.identity.key_pool import ed25519_key
 from tests.unit.node.naming.records import ALICE, HOUR, NOW, record
 
@@ -49,6 +49,24 @@ def test_a_short_life_is_renewed_at_its_half(lifetime: float, wait: float) -> No
     plan = RepublishPlan(lambda: 0.0)
     plan.done(NAME, own(lifetime=lifetime), 0, announced=True)
     assert plan.next_due() == wait
+
+
+def test_a_peer_that_comes_brings_forward_what_failed_but_ever_less() -> None:
+    plan = RepublishPlan(lambda: 0.0)
+    waits = []
+    for _ in range(6):
+        plan.done(NAME, own(), 0, announced=False)
+        plan.peer_came(1)
+        waits.append(plan.next_due())
+    assert waits == [5, 10, 20, 40, 40, 40]
+    plan.peer_came(100)
+    assert plan.next_due() == 40, "not put off"
+    plan.done(NAME, own(), 0, announced=False)
+    plan.peer_came(100)
+    assert plan.next_due() == 100 + SETTLE
+    plan.done(NAME, own(), 0, announced=True)
+    plan.peer_came(1)
+    assert plan.next_due() == PERIOD
 
 
 def test_failures_are_tried_again_ever_more_seldom_until_one_works() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
@@ -17,9 +18,10 @@ from ipvcs.node.naming.name_path import NameSyntaxError
 from ipvcs.node.naming.name_store import NameStore
 from ipvcs.node.naming.name_table import ForkError, StaleRecordError
 from ipvcs.node.naming.publisher import NotAnnouncedError
-from ipvcs.node.naming.republish_plan import PERIOD, RETRY, SPREAD, START_DELAY
+from ipvcs.node.naming.republish_plan import PERIOD, RETRY, RETRY_WITH_PEER, SPREAD, START_DELAY
 from ipvcs.node.naming.service import SAVE_INTERVAL, NameService
 from ipvcs.node.naming.succession import UNPUBLISHED, NameChangedError
+from ipvcs.node.network.interface import Connection
 from ipvcs.storage.datastore import Datastore
 from ipvcs.storage.disk import DiskError
 from tests.unit.node.naming.fake_routing import FakeDns, FakeRouting, wall
@@ -161,6 +163,30 @@ async def test_what_nobody_took_is_tried_again_soon_and_after_a_restart_too(home
     async with home.running():
         await anyio.sleep(START_DELAY + SPREAD)
     assert home.routing.stored[-1][1].path == B
+
+
+async def test_when_a_peer_comes_what_nobody_took_is_tried_within_seconds(home: Home) -> None:
+    home.routing.peers = 0
+    async with home.running() as names:
+        await names.publish(A, allow_offline=True)
+        await anyio.sleep(1)
+        home.routing.peers = 1
+        names.connected(cast("Connection", None))
+        await anyio.sleep(RETRY / 2)
+        assert home.times() == pytest.approx([RETRY_WITH_PEER], abs=1)
+
+
+async def test_right_after_the_start_who_must_not_miss_anything_waits_for_company(home: Home) -> None:
+    async with NameService.open(
+        home.datastore, home.routing, home.keys, home.dns, wall=wall, wait_joined=partial(anyio.sleep, 3)
+    ) as names:
+        home.routing.set(BOB.peer_id, record(BOB, B))
+        assert (await names.resolve(BOB.peer_id.to_base36(), newest=True)).path == B
+        assert anyio.current_time() == pytest.approx(3)
+        await names.publish(A, patience=10)
+        assert anyio.current_time() == pytest.approx(6)
+        await names.publish(B)
+        assert anyio.current_time() == pytest.approx(6)
 
 
 async def test_after_a_long_rest_an_expired_record_is_signed_anew(home: Home) -> None:

@@ -6,7 +6,8 @@ from trio.testing import MockClock
 
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.network.bootstrap import MIN_PEERS, PERIOD, Bootstrapper
+from ipvcs.node.network.bootstrap import JOIN_TIMEOUT, MIN_PEERS, PERIOD, Bootstrapper
+from ipvcs.node.network.interface import Connection
 from tests.fakes.memory_network import MemoryNetwork
 from tests.fakes.memory_swarm import MemorySwarm, running_swarms
 
@@ -50,6 +51,27 @@ async def test_a_node_with_enough_peers_leaves_the_bootstrap_peers_alone() -> No
         await us.disconnect(friends[0].peer_id)
         await bootstrapper.dial_missing()
         assert door_swarm.peer_id in peers_of(us)
+
+
+async def test_who_waits_for_company_waits_for_the_first_that_is_ready_or_until_all_were_tried() -> None:
+    async with MemoryNetwork() as network, running_swarms(network, "us", "one", "two") as (us, one, two):
+        network.refuse(two.addresses()[0])
+
+        async def greet(connection: Connection) -> None:
+            assert connection.remote_peer == one.peer_id
+            await anyio.sleep(2)
+
+        for peers, greets, wait in (([], None, 0), ([two], None, 0), ([one, two], greet, 2)):
+            bootstrapper = Bootstrapper(us, map(door, peers), greets)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(bootstrapper.run)
+                began = anyio.current_time()
+                await bootstrapper.wait_joined()
+                assert anyio.current_time() - began == pytest.approx(wait, abs=0.5), peers
+                tasks.cancel_scope.cancel()
+        began = anyio.current_time()
+        await Bootstrapper(us, [door(two)]).wait_joined()
+        assert anyio.current_time() - began == JOIN_TIMEOUT, "not for ever"
 
 
 async def test_without_bootstrap_peers_or_with_ourselves_alone_nothing_is_dialled() -> None:

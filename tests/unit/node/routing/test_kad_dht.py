@@ -1,5 +1,6 @@
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -317,6 +318,70 @@ async def test_who_has_a_better_value_and_refuses_ours_is_not_counted_and_not_bl
         del nodes[1].values.kept[KEY]
         assert await nodes[0].dht.set_value(KEY, b"5") == 1
         assert [node.values.kept[KEY] for node in nodes[1:]] == [b"5", b"9", b"9", b"9"]
+
+
+@dataclass
+class Watch:
+    """Lets no even number be replaced."""
+
+    heard: list[bytes] = field(default_factory=list)
+    takers: list[PeerId] = field(default_factory=list)
+
+    def may_replace(self, value: bytes) -> bool:
+        self.heard.append(value)
+        return int(value) % 2 == 1
+
+    def taken(self, peer_id: PeerId) -> None:
+        self.takers.append(peer_id)
+
+
+async def test_who_watches_decides_what_is_replaced_and_hears_who_took_it() -> None:
+    async with KadWorld() as world:
+        nodes = await world.network_of(4)
+        nodes[1].values.kept[KEY] = b"2"
+        nodes[2].values.kept[KEY] = b"3"
+        watch = Watch()
+        assert await nodes[0].dht.set_value(KEY, b"5", watch=watch) == 2
+        assert set(watch.takers) == {nodes[2].peer_id, nodes[3].peer_id}
+        assert sorted(watch.heard) == [b"2", b"3"]
+        assert [node.values.kept[KEY] for node in nodes] == [b"5", b"2", b"5", b"5"]
+
+
+async def test_what_nobody_took_since_all_have_another_is_not_kept_here() -> None:
+    """It would be found here, and win."""
+    async with KadWorld() as world:
+        nodes = await world.network_of(3)
+        for node in nodes[1:]:
+            node.values.kept[KEY] = b"2"
+        with pytest.raises(ValueNotTakenError):
+            await nodes[0].dht.set_value(KEY, b"5", watch=Watch())
+        assert KEY not in nodes[0].values.kept
+        nodes[0].values.kept[KEY] = b"4"
+        with pytest.raises(InvalidValueError, match="another value"):
+            await nodes[0].dht.set_value(KEY, b"5", watch=Watch())
+
+
+async def test_a_value_that_comes_while_ours_is_taken_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with KadWorld() as world:
+        nodes = await world.network_of(2)
+        watch = Watch()
+        taken = watch.taken
+
+        def overwrite(peer_id: PeerId) -> None:
+            taken(peer_id)
+            nodes[1].values.kept[KEY] = b"8"
+
+        monkeypatch.setattr(watch, "taken", overwrite)
+        assert await nodes[0].dht.set_value(KEY, b"5", watch=watch) == 1
+        assert watch.heard == [b"8"]
+
+
+async def test_what_is_watched_is_kept_here_when_there_is_nobody_else() -> None:
+    async with KadWorld() as world:
+        nodes = await world.network_of(1)
+        with pytest.raises(NoRoutingPeersError):
+            await nodes[0].dht.set_value(KEY, b"5", watch=Watch())
+        assert nodes[0].values.kept[KEY] == b"5"
 
 
 # ---- the dead ----

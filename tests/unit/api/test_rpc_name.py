@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from ipvcs.api.command import MAX_DEADLINE
+from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.node.identity.keystore import KeyNotFoundError
 from ipvcs.node.naming.publisher import NotAnnouncedError
 from ipvcs.node.naming.resolver import NameNotFoundError, UnconfirmedNameError
 from ipvcs.node.naming.succession import UNPUBLISHED, NameChangedError
+from ipvcs.node.routing.interface import NoRoutingPeersError
 from tests.unit.api.asgi import Response
 from tests.unit.api.fake_names import NAME, FakeNames, resolved
-from tests.unit.api.fake_node import FakeNode
+from tests.unit.api.fake_node import FakeConnection, FakeNode
 
 pytestmark = pytest.mark.anyio
 Post = Callable[[str], Awaitable[Response]]
@@ -135,6 +137,34 @@ async def test_the_newest_is_told_with_what_a_writer_expects(call: Post, names: 
     assert (await call("name/resolve?arg=x&newest=true&stream=true")).lines == [told]
     names.results = [resolved("/ipfs/bafkqaaa")]
     assert (await call("name/resolve?arg=x.example&newest=true")).json == {"Path": "/ipfs/bafkqaaa", "State": None}
+
+
+async def test_a_name_of_ours_may_be_unpublished(call: Post, names: FakeNames) -> None:
+    unpublished = {"Path": "", "State": {"Sequence": -1, "Value": ""}}
+    query = "name/resolve?newest=true&may-be-unpublished=true"
+    names.error = NameNotFoundError(NAME)
+    assert (await call(query)).json == {**unpublished, "Warnings": []}
+    names.error = NoRoutingPeersError()
+    assert (await call(query)).json == {**unpublished, "Warnings": [str(names.error)]}
+    assert (await call("name/resolve?newest=true")).status == 500
+
+
+@pytest.mark.parametrize(
+    ("listens", "peers", "hidden"),
+    [
+        (["127.0.0.1"], [], True),
+        (["127.0.0.1"], ["127.0.0.1"], False),
+        (["127.0.0.1"], ["127.0.0.1", "192.0.2.1"], True),
+        (["127.0.0.1", "192.168.1.2"], ["192.0.2.1"], False),
+    ],
+)
+async def test_who_listens_on_loopback_alone_is_hidden_from_all_but_this_machine(
+    call: Post, node: NamingNode, monkeypatch: pytest.MonkeyPatch, listens: list[str], peers: list[str], hidden: bool
+) -> None:
+    addrs = tuple(Multiaddr.parse(f"/ip4/{ip}/tcp/4001") for ip in listens)
+    monkeypatch.setattr(node.swarm, "addresses", lambda: addrs)
+    node.swarm.open += [FakeConnection(NAME, Multiaddr.parse(f"/ip4/{ip}/tcp/1")) for ip in peers]
+    assert (await call("name/publish?arg=bafkqaaa&patience=1s")).json["Hidden"] == hidden
 
 
 async def test_without_a_name_our_own_is_resolved(call: Post, node: NamingNode, names: FakeNames) -> None:

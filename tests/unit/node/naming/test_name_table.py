@@ -71,6 +71,27 @@ def test_of_a_fork_the_first_is_kept_and_the_other_remembered() -> None:
     assert "name forget" in (error.hint or "")
 
 
+@pytest.mark.parametrize(("hours", "counts"), [(1, A), (99, B)])
+def test_of_a_fork_of_ours_what_the_network_gives_to_others_counts(hours: float, counts: str) -> None:
+    ours, rival = record(value=A), record(value=B, expires=NOW + hours * HOUR)
+    table = NameTable()
+    table.set_own(NAME, OwnName(ours, 48 * HOUR))
+    assert table.observe(NAME, rival, NOW) is Verdict.FORK
+    assert known(table).best.path == counts
+    assert known(table).is_ours == (counts == A)
+    assert table.observe(NAME, ours, NOW) in (Verdict.FORK, Verdict.SAME)
+    assert known(table).best.path == counts
+    (error,) = conflicts(NAME, known(table))
+    assert isinstance(error, ForkError)
+    assert error.kept.path == counts
+    copy = record(value=counts, expires=NOW + 999 * HOUR)
+    assert table.observe(NAME, copy, NOW) is Verdict.SAME
+    assert known(table).is_ours == (counts == A), "a later copy is none of anybody's"
+    table.set_own(NAME, OwnName(record(value=C, sequence=1), 48 * HOUR))
+    assert conflicts(NAME, known(table)) == ()
+    assert known(table).is_ours
+
+
 def test_a_higher_sequence_number_ends_a_fork_and_it_stays_in_the_report() -> None:
     table = NameTable()
     for value, sequence in ((A, 1), (B, 1), (C, 2)):

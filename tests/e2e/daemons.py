@@ -36,14 +36,14 @@ def run(
 
 
 class Foreground:
-    """`ipvcs daemon` as a child of ours."""
+    """`ipvcs daemon` as a child of ours; `module` is what runs it."""
 
-    def __init__(self, home: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, home: Path, *options: str, env: Mapping[str, str] | None = None, module: str = "ipvcs") -> None:
         self.home = home
         self.lines: list[str] = []
         """What it printed until it was ready."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ipvcs", "--home", str(home), "daemon", *options],
+            [sys.executable, "-m", module, "--home", str(home), "daemon", *options],
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -91,9 +91,11 @@ class Daemons:
         Ipvcs(home).ok("config", "Addresses.Swarm", "--json", LOOPBACK)
         return home
 
-    def start(self, home: Path, *options: str, env: Mapping[str, str] | None = None) -> Foreground:
-        """Start `ipvcs daemon` and return when it is ready."""
-        daemon = Foreground(home, *options, env=env)
+    def start(
+        self, home: Path, *options: str, env: Mapping[str, str] | None = None, module: str = "ipvcs"
+    ) -> Foreground:
+        """Start `ipvcs daemon`, or `module` in its place, and return when it is ready."""
+        daemon = Foreground(home, *options, env=env, module=module)
         self._foreground.append(daemon)
         return daemon.wait_ready()
 

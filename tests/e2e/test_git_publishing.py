@@ -101,7 +101,8 @@ def test_with_nobody_connected_that_is_said_at_once_and_the_record_goes_out_when
 
 
 def records_at(daemon: Foreground, name: str) -> list[dict[str, Any]]:
-    """Return what a daemon finds of a name."""
+    """Return what a daemon finds of a name of which it has seen nothing yet."""
+    client_of(daemon.home).call("name/forget", name)
     answer = client_of(daemon.home).call("name/resolve", name, newest=True, may_be_unpublished=True)
     return [answer] if answer["Path"] else []
 
@@ -267,7 +268,7 @@ def test_both_online_the_second_sees_what_the_first_pushed(daemons: Daemons, mid
     assert "(fetch first)" in said.err
     assert "warning" not in said.err, "no fork, and nothing of this home's was overtaken"
     two("fetch", "-q", "ipfs")
-    two("rebase", "-q", "ipfs/main")
+    two("merge", "-q", "-s", "ours", "--allow-unrelated-histories", "-m", "both", "ipfs/main")
     said = two.run("push", "-v", "ipfs", "main")
     assert said.code == 0
     assert "with sequence 1" in said.err

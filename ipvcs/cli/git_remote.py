@@ -127,10 +127,10 @@ class _HelperNode:
     def note(self, line: str) -> None:
         self._app.ui.note(line)
 
-    def progress(self, title: str) -> "GitProgress":
+    def progress(self, title: str, *, delay: float = 0.0) -> "GitProgress":
         from ipvcs.git_bridge.progress import GitProgress
 
-        return GitProgress(title, _write_error, time.monotonic)
+        return GitProgress(title, _write_error, time.monotonic, delay=delay)
 
 
 def _write_error(text: str) -> None:

@@ -3,19 +3,20 @@
 Spec: DESIGN §5; git-pack-objects(1), gitformat-pack(5)
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, TypeAlias
 
 from ipvcs.git_bridge.commits_table import encode_commits
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.manifest import PackEntry
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import BlockWriter
+from ipvcs.objects.chunkers.interface import Read
 from ipvcs.objects.chunkers.size import SizeChunker
 from ipvcs.objects.dag_pb import PBLink
 from ipvcs.objects.file_layout import build_file
@@ -25,6 +26,9 @@ from ipvcs.objects.git.object_id import ObjectId
 _CHUNKER: Final = SizeChunker(PIECE_SIZE)
 _COUNT_AT: Final = 8
 """Byte of a pack at which its count of objects stands, in four bytes."""
+
+OnStored: TypeAlias = Callable[[int, int], None]
+"""Called with how many bytes of a pack are stored, of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,16 @@ class Packing:
         )  # fmt: skip
         return f"pack-{out.decode().strip()}"
 
-    def store(self, name: str, commits: Iterable[tuple[ObjectId, Cid, int]], writer: BlockWriter) -> StoredPack:
+    def store(
+        self, name: str, commits: Iterable[tuple[ObjectId, Cid, int]], writer: BlockWriter, on_stored: OnStored
+    ) -> StoredPack:
         """Store the files of the pack `name`, and its table of `commits`."""
         files: dict[bytes, PBLink] = {}
         for suffix in (".pack", ".idx"):
             path = self._directory / (name + suffix)
             with path.open("rb") as file:
-                built = build_file(_CHUNKER.chunks(file.read), LAYOUT, writer)
+                read = _counting(file.read, path.stat().st_size, on_stored) if suffix == ".pack" else file.read
+                built = build_file(_CHUNKER.chunks(read), LAYOUT, writer)
             files[path.name.encode()] = built.link(path.name.encode())
         table = f"{name}.commits".encode()
         files[table] = put_file(encode_commits(commits), writer).link(table)
@@ -79,9 +86,18 @@ class PackToBe:
     _packing: Packing
     _name: Future[str]
 
-    def store(self, commits: Iterable[tuple[ObjectId, Cid, int]], writer: BlockWriter) -> StoredPack:
-        """Wait for it and store it, with its table of `commits`. Raises GitError: git can't pack."""
-        return self._packing.store(self._name.result(), commits, writer)
+    def store(
+        self,
+        commits: Iterable[tuple[ObjectId, Cid, int]],
+        writer: BlockWriter,
+        on_stored: OnStored = lambda _done, _size: None,
+    ) -> StoredPack:
+        """Wait for it and store it, with its table of `commits`; `on_stored` is told how many bytes of how many are.
+
+        Raises:
+            GitError: git can't pack.
+        """
+        return self._packing.store(self._name.result(), commits, writer, on_stored)
 
 
 @contextmanager
@@ -99,6 +115,20 @@ def packing(
     with TemporaryDirectory(dir=temporary, prefix="push-") as directory, ThreadPoolExecutor(1) as thread:
         making = Packing(repository, tips, bases, Path(directory))
         yield PackToBe(making, thread.submit(making.make))
+
+
+def _counting(read: Read, size: int, on_read: OnStored) -> Read:
+    """Return `read` that tells how much of `size` bytes it has read."""
+    done = 0
+
+    def counted(count: int) -> bytes:
+        nonlocal done
+        data = read(count)
+        done += len(data)
+        on_read(done, size)
+        return data
+
+    return counted
 
 
 def revisions_of(tips: Iterable[ObjectId], bases: Iterable[ObjectId]) -> bytes:

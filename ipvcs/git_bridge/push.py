@@ -27,7 +27,7 @@ from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.manifest import Manifest, PackEntry
 from ipvcs.git_bridge.names import Announcement, Names
 from ipvcs.git_bridge.object_feed import TypeReader
-from ipvcs.git_bridge.packing import StoredPack, packing, revisions_of
+from ipvcs.git_bridge.packing import OnStored, StoredPack, packing, revisions_of
 from ipvcs.git_bridge.place import Place, entries_of, find_place, put_at
 from ipvcs.git_bridge.published_tree import PublishedTree, is_published, read_published, write_published
 from ipvcs.git_bridge.ref_updates import FETCH_FIRST, NON_FAST_FORWARD, Asked, Verdict, decide
@@ -183,9 +183,16 @@ class Pusher:
         return Standing(found.state, place, tree, () if is_first else found.warnings)
 
     def push(
-        self, asked: Sequence[Asked], progress: OnProgress, *, atomic: bool = False, dry_run: bool = False
+        self,
+        asked: Sequence[Asked],
+        progress: OnProgress,
+        storing: OnStored,
+        *,
+        atomic: bool = False,
+        dry_run: bool = False,
     ) -> Pushed:
-        """Do what is asked as far as it may be done, and return what became of it.
+        """Do what is asked as far as it may be done, and return what became of it; `progress` is told how many objects
+        are converted, `storing` how much of the pack is stored.
 
         Raises:
             PushContendedError: others were faster, again and again.
@@ -202,7 +209,7 @@ class Pusher:
             accepted = [each for each, verdict in zip(asked, verdicts, strict=True) if verdict.refusal is None]
             if dry_run or not accepted:
                 return Pushed(tuple(verdicts), overtaken=self._find_overtaken(standing, verdicts))
-            if (published := self._apply(standing, accepted, progress, began + FRESH)) is not None:
+            if (published := self._apply(standing, accepted, progress, storing, began + FRESH)) is not None:
                 return self._confirm(published, verdicts)
         raise PushContendedError(self._target.name)
 
@@ -241,7 +248,12 @@ class Pusher:
         return repository is not None and descends(self._reader, repository, ours)
 
     def _apply(
-        self, standing: Standing, accepted: Sequence[Asked], progress: OnProgress, fresh_until: float
+        self,
+        standing: Standing,
+        accepted: Sequence[Asked],
+        progress: OnProgress,
+        storing: OnStored,
+        fresh_until: float,
     ) -> Published | None:
         """Publish a root in which `accepted` is done; None: the name has changed since it was read."""
         tree = standing.tree or self._new_tree(standing.place)
@@ -257,7 +269,7 @@ class Pusher:
                 converted = converter.convert(tips, bases.commits, progress) if tips else []
                 pack = None
                 if pack_to_be is not None:
-                    pack = pack_to_be.store(self._rows(tips, bases.commits, converter), writer)
+                    pack = pack_to_be.store(self._rows(tips, bases.commits, converter), writer, storing)
             mapped = dict(zip(tips, converted, strict=True))
             refs = dict(tree.refs)
             for each in accepted:

@@ -36,6 +36,8 @@ from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.objects.path import parse_path, resolve
 from ipvcs.storage.home import Home
 
+_LONG: Final = 2.0
+"""Seconds after which storing a pack is worth a line of its own: git's own delay."""
 _CAPABILITIES: Final = (b"fetch", b"push", b"option", b"object-format", b"check-connectivity")
 
 
@@ -74,8 +76,8 @@ class Node(Protocol):
     def note(self, line: str) -> None:
         """Tell the user something."""
 
-    def progress(self, title: str) -> OnProgress:
-        """Return what tells the user how far it is with what `title` says, in git's manner."""
+    def progress(self, title: str, *, delay: float = 0.0) -> OnProgress:
+        """Return what tells the user how far it is with what `title` says, in git's manner, from `delay` seconds on."""
 
 
 @dataclass(slots=True)
@@ -257,9 +259,11 @@ class RemoteHelper:
                 expected = self._options.leases.get(spec.target)
                 asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
         options = self._options
-        quiet = options.verbosity < 1 or not options.progress
-        progress = _show_nothing if quiet else self._node.progress("Converting objects")
-        pushed = self._pusher().push(asked, progress, atomic=options.atomic, dry_run=options.dry_run)
+        progress, storing = _show_nothing, _show_nothing
+        if options.progress and options.verbosity >= 1:
+            progress = self._node.progress("Converting objects")
+            storing = self._node.progress("Storing bytes", delay=_LONG)
+        pushed = self._pusher().push(asked, progress, storing, atomic=options.atomic, dry_run=options.dry_run)
         for line in report(pushed, str(self._url), options.verbosity, stays=self._node.stays):
             self._node.note(line)
         self._say(*map(_answer, [*pushed.verdicts, *unmatched]), b"")

@@ -358,7 +358,7 @@ class Desk:
         target = Target("team", key_of("team").peer_id, (b"project",))
         pusher = Pusher(self.home, self.home.blocks, self.names, repository, target)  # type: ignore[arg-type]
         new = ObjectId.parse(self.git("rev-parse", "main").strip())
-        return pusher.push([Asked(b"refs/heads/main", new)], lambda _done, _total: None)
+        return pusher.push([Asked(b"refs/heads/main", new)], _ignore, _ignore)
 
 
 @pytest.fixture
@@ -366,6 +366,10 @@ def desk(home: Home, tmp_path: Path) -> Desk:
     git = GitUser(tmp_path / "work", home.path).init()
     git.commit("file", "first")
     return Desk(home, git)
+
+
+def _ignore(_done: int, _total: int) -> None:
+    pass
 
 
 def published(pushed: Pushed) -> Published:

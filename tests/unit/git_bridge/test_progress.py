@@ -30,6 +30,19 @@ def test_without_a_total_it_counts() -> None:
     ]
 
 
+def test_what_is_over_before_a_delay_is_not_shown() -> None:
+    now, written = [10.0], list[str]()
+    progress = GitProgress("Storing", written.append, lambda: now[0], delay=1)
+    progress(64, 128)
+    now[0] = 10.9
+    progress(128, 128)
+    assert written == []
+    now[0] = 11.1
+    progress(64, 128)
+    progress(128, 128)
+    assert written == ["Storing:  50% (64/128)\r", "Storing: 100% (128/128), done.\n"]
+
+
 def test_what_is_done_at_once_is_one_line() -> None:
     written: list[str] = []
     GitProgress("Converting objects", written.append, lambda: 0.0)(1, 1)

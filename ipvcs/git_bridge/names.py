@@ -101,8 +101,8 @@ class Names:
             return None
         rival = answer.get("Rival") or {}
         return Announcement(
-            takers=tuple(answer["Takers"]),
-            trouble=answer["Trouble"],
-            hidden=answer["Hidden"],
+            takers=tuple(answer.get("Takers") or ()),
+            trouble=answer.get("Trouble") or "",
+            hidden=bool(answer.get("Hidden")),
             winner=rival["Value"] if rival.get("Outranks") else None,
         )

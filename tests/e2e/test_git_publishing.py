@@ -12,11 +12,12 @@ import pytest
 
 from ipvcs.client.daemon_lock import holder
 from ipvcs.git_bridge.git import GitRepository
-from ipvcs.git_bridge.names import Announcement, NameStanding
+from ipvcs.git_bridge.names import Announcement, Names, NameStanding
 from ipvcs.git_bridge.push import Published, Pushed, Pusher, Target
 from ipvcs.git_bridge.ref_updates import FETCH_FIRST, Asked
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.naming.succession import UNPUBLISHED, State
+from ipvcs.objects.block import Block
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.storage.home import Home, open_home
 from tests.cli_runner import Ipvcs
@@ -281,6 +282,31 @@ def test_both_online_the_second_sees_what_the_first_pushed(daemons: Daemons, mid
     assert two.remote_refs("ipfs").keys() == {"refs/heads/main", "refs/heads/other"}
 
 
+def test_who_has_not_seen_what_the_other_published_just_now_does_not_replace_it(
+    daemons: Daemons, middle: Foreground
+) -> None:
+    """Its record would end later, and win, and neither would ever know."""
+    twins = Twins.make(daemons)
+    peer_id = PeerId.parse(twins.name)
+    first, theirs, ours = (f"/ipfs/{Block.of(text).cid}" for text in (b"first", b"theirs", b"ours"))
+    for home in twins.homes:
+        bootstrap(home, address_of(middle))
+        daemons.start(home)
+    with open_home(twins.homes[0]) as home_one, open_home(twins.homes[1]) as home_two:
+        one, two = (Names(home, client_of(home.path)) for home in (home_one, home_two))
+        assert one.publish("team", peer_id, first, UNPUBLISHED) is not None
+        assert two.newest(twins.name, peer_id).state == (0, first)
+        announced = two.publish("team", peer_id, theirs, (0, first))
+        assert announced is not None
+        assert announced.takers
+        assert one.publish("team", peer_id, ours, (0, first)) is None
+        assert one.newest(twins.name, peer_id).state == (1, theirs)
+        announced = one.publish("team", peer_id, ours, (1, theirs))
+        assert announced is not None
+        assert announced.winner is None
+        assert two.newest(twins.name, peer_id) == NameStanding(ours, (2, ours))
+
+
 def test_of_two_that_pushed_offline_one_is_told_and_nothing_is_lost(daemons: Daemons, middle: Foreground) -> None:
     twins = Twins.make(daemons)
     running = [daemons.start(home) for home in twins.homes]
@@ -290,6 +316,7 @@ def test_of_two_that_pushed_offline_one_is_told_and_nothing_is_lost(daemons: Dae
         assert said.code == 0
         assert f"cannot find out whether another home has published '{twins.name}'" in said.err
         assert NOBODY in said.err
+        assert author.run("push", "-q", "ipfs", "main:other").err == ""
     lost, won = (root_of(home, "team") for home in twins.homes)
     for daemon in running:
         connect(daemon, address_of(middle))

@@ -45,8 +45,7 @@ def _failures(pushed: Pushed, url: str) -> Iterator[str]:
 def _doubts(published: Published, url: str, *, stays: bool) -> Iterator[str]:
     announced = published.announced
     if not announced.takers:
-        again = "the daemon tries again by itself" if stays else "the next push or daemon tries again"
-        yield f"warning: nobody else knows of this push yet: {announced.trouble}; {again}. {_FIND_PEERS}"
+        yield f"warning: nobody else knows of this push yet: {announced.trouble}; a daemon tries again. {_FIND_PEERS}"
     if not stays:
         yield f"warning: nobody serves '{url}' any more when this command has ended; `ipvcs daemon` does"
     elif announced.hidden:

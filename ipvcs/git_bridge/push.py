@@ -33,8 +33,8 @@ from ipvcs.git_bridge.published_tree import PublishedTree, is_published, read_pu
 from ipvcs.git_bridge.ref_updates import FETCH_FIRST, NON_FAST_FORWARD, Asked, Verdict, decide
 from ipvcs.git_bridge.refname import BRANCHES, RefName, RefNameError, parse_refname
 from ipvcs.git_bridge.refs_table import Ref
-from ipvcs.git_bridge.shallow import read_shallow
 from ipvcs.git_bridge.root_history import descends
+from ipvcs.git_bridge.shallow import read_shallow
 from ipvcs.git_bridge.snapshot import take_snapshot
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId

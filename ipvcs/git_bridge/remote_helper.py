@@ -259,10 +259,9 @@ class RemoteHelper:
                 expected = self._options.leases.get(spec.target)
                 asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
         options = self._options
-        progress, storing = _show_nothing, _show_nothing
-        if options.progress and options.verbosity >= 1:
-            progress = self._node.progress("Converting objects")
-            storing = self._node.progress("Storing bytes", delay=_LONG)
+        shows = options.progress and options.verbosity >= 1
+        progress = self._node.progress("Converting objects") if shows else _show_nothing
+        storing = self._node.progress("Storing bytes", delay=_LONG) if shows else _show_nothing
         pushed = self._pusher().push(asked, progress, storing, atomic=options.atomic, dry_run=options.dry_run)
         for line in report(pushed, str(self._url), options.verbosity, stays=self._node.stays):
             self._node.note(line)

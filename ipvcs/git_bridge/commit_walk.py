@@ -19,7 +19,7 @@ from ipvcs.objects.git.check import Claim
 from ipvcs.objects.git.modes import NodeKind
 from ipvcs.objects.git.object_id import ObjectId
 
-_CHUNK: Final = 1000
+_CHUNK: Final = 4000
 """Commits whose trees are handed on together: what bounds the memory for levels of trees."""
 
 
@@ -99,7 +99,7 @@ class CommitWalk:
             self._bring([claim for claim in level if all_of_it or not self._intake.has(claim.oid)])
             behind: list[Claim] = []
             for claim in level:
-                if self._intake.is_proven(claim):
+                if self._intake.is_taken(claim):
                     continue
                 if claim.kind is NodeKind.TAG:
                     behind += self._intake.take(claim)

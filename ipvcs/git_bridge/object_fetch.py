@@ -24,7 +24,7 @@ from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.object_feed import TypeReader
-from ipvcs.git_bridge.object_intake import FetchingReader, ObjectIntake, iter_chunks_ahead
+from ipvcs.git_bridge.object_intake import FetchingReader, ObjectIntake
 from ipvcs.git_bridge.pack_fetch import LyingRepositoryError
 from ipvcs.git_bridge.pack_writer import PackWriter
 from ipvcs.git_bridge.published_tree import PublishedTree
@@ -100,8 +100,7 @@ class ObjectFetch:
             )
             ends = self._look_up(supply, shallow) if self.depth is not None and self.depth.deepens else ()
             walk = CommitWalk(intake, supply.bring, self.depth, ends)
-            chunks = walk.iter_content(self._claims())
-            for chunk in chunks if facts is not None else iter_chunks_ahead(intake, chunks):
+            for chunk in walk.iter_content(self._claims()):
                 intake.take_all(chunk)
             if pack.count:
                 self.progress(pack.count, pack.count)

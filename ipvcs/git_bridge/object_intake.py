@@ -4,7 +4,7 @@ Spec: DESIGN §3.1 "Fetch checks as it descends"
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from concurrent.futures import Executor, Future
 from hashlib import blake2b
 from typing import Final, Protocol
@@ -21,10 +21,10 @@ from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.objects.git.read import open_object
 
 _FILES: Final = frozenset({NodeKind.REGULAR, NodeKind.EXECUTABLE, NodeKind.VERBATIM})
-_BATCH: Final = 2000
+_BATCH: Final = 1000
 """Nodes of one request."""
 _AHEAD: Final = 2
-"""Requests under way: what is read is then seldom waited for."""
+"""Requests under way, if so much is known: what is read is then seldom waited for."""
 _RECORD_SIZE: Final = 16
 """Bytes of the digest by which a proven claim is remembered."""
 
@@ -59,7 +59,7 @@ class ObjectIntake:
         self._pack = pack
         self._threads = threads
         self._progress = progress
-        self._proven: set[bytes] = set()
+        self._taken: set[bytes] = set()
         self._packed: set[bytes] = set()
         self._here: set[bytes] = set()
 
@@ -73,9 +73,9 @@ class ObjectIntake:
             self._here.add(oid.raw)
         return found
 
-    def is_proven(self, claim: Claim) -> bool:
+    def is_taken(self, claim: Claim) -> bool:
         """Whether just this was proven before."""
-        return _record(claim) in self._proven
+        return _record(claim) in self._taken
 
     def take(self, claim: Claim) -> list[Claim]:
         """Prove a node, and pack its object unless it is here; return the claims on what it leads to.
@@ -85,7 +85,7 @@ class ObjectIntake:
             MissingLocallyError, RemoteCommandError: a block can't be had.
         """
         proven = self._checker.prove(claim)
-        self._proven.add(_record(claim))
+        self._taken.add(_record(claim))
         oid = claim.oid
         if oid.raw not in self._packed and not self.has(oid):
             self._packed.add(oid.raw)
@@ -98,66 +98,44 @@ class ObjectIntake:
         return proven.children
 
     def take_all(self, claims: Iterable[Claim]) -> None:
-        """Take trees and blobs, and all that they lead to, level by level; what is here, and below it, is left out."""
-        level = self._news(claims, {})
-        while level:
-            following: dict[bytes, Claim] = {}
-            for claim in self._bring_batches(level):
-                self._news(self.take(claim), following)
-            level = following
+        """Take trees and blobs, and all that they lead to; what is here, and below it, is left out.
 
-    def _news(self, claims: Iterable[Claim], found: dict[bytes, Claim]) -> dict[bytes, Claim]:
-        """Add those of `claims` to `found` that have not been taken, and are not here."""
-        proven = self._proven
-        for claim in claims:
-            record = _record(claim)
-            if record not in proven and record not in found and not self.has(claim.oid):
-                found[record] = claim
-        return found
+        Nodes are fetched some batches before they are read.
+        """
+        on_the_way: deque[tuple[list[Claim], Future[None]]] = deque()
+        batch: list[Claim] = []
 
-    # ---- from the network ----
+        def send() -> None:
+            nonlocal batch
+            on_the_way.append((batch, self._threads.submit(self._bring, batch)))
+            batch = []
 
-    def bring(self, claims: Collection[Claim]) -> None:
-        """Have the nodes of `claims` fetched: of files all that they reach. Threads may."""
+        def add(found: Iterable[Claim]) -> None:
+            for claim in found:
+                record = _record(claim)
+                if record not in self._taken and not self.has(claim.oid):
+                    self._taken.add(record)
+                    batch.append(claim)
+                    if len(batch) >= _BATCH:
+                        send()
+
+        add(claims)
+        while on_the_way or batch:
+            if batch and len(on_the_way) < _AHEAD:
+                send()
+            some, brought = on_the_way.popleft()
+            brought.result()
+            for claim in some:
+                add(self.take(claim))
+
+    def _bring(self, claims: Collection[Claim]) -> None:
+        """Have the nodes of `claims` fetched: of files all that they reach. Runs in a thread."""
         missing = [claim for claim in claims if not claim.cid.is_identity and not self._reader.has(claim.cid)]
         for recursive in (False, True):
             if cids := [claim.cid for claim in missing if (claim.kind in _FILES) is recursive]:
                 self._reader.fetch_all(cids, recursive=recursive)
 
-    def bring_below(self, claims: Collection[Claim]) -> "Future[None]":
-        """Begin to fetch all that `claims` reach."""
-        cids = [claim.cid for claim in claims if not claim.cid.is_identity]
-        return self._threads.submit(self._reader.fetch_all, cids)
-
-    def _bring_batches(self, level: dict[bytes, Claim]) -> Iterator[Claim]:
-        """Yield the claims of `level` when their nodes are here; those that are not are fetched, some batches ahead."""
-        claims = list(level.values())
-        if self.facts is None:  # then all below was asked for by `bring_below`
-            yield from claims
-            return
-        batches = [claims[start : start + _BATCH] for start in range(0, len(claims), _BATCH)]
-        ahead: deque[Future[None]] = deque()
-        for index, batch in enumerate(batches):
-            for coming in batches[index + len(ahead) : index + _AHEAD]:
-                ahead.append(self._threads.submit(self.bring, coming))
-            ahead.popleft().result()
-            yield from batch
-
 
 def _record(claim: Claim) -> bytes:
     """Return what tells `claim` from all others, short: there is one for every object."""
     return blake2b(claim_record(claim), digest_size=_RECORD_SIZE).digest()
-
-
-def iter_chunks_ahead(intake: ObjectIntake, chunks: Iterable[Sequence[Claim]]) -> Iterator[Sequence[Claim]]:
-    """Yield `chunks` when all that they reach is here, the next one being fetched meanwhile."""
-    ahead: deque[tuple[Sequence[Claim], Future[None]]] = deque()
-    for chunk in chunks:
-        ahead.append((chunk, intake.bring_below(chunk)))
-        if len(ahead) > 1:
-            ready, future = ahead.popleft()
-            future.result()
-            yield ready
-    for ready, future in ahead:
-        future.result()
-        yield ready

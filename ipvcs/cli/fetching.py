@@ -84,6 +84,12 @@ class FetchingBlocks:
         """Tell whether the block is in the home."""
         return self._home.blocks.has(cid)
 
+    def missing_of(self, cids: "Iterable[Cid]") -> "list[Cid]":
+        """Return those of `cids` whose blocks are not in the home."""
+        some = list(cids)
+        sizes = self._home.blocks.sizes(cid.multihash for cid in some)
+        return [cid for cid in some if cid.multihash not in sizes]
+
     def size(self, cid: "Cid") -> int:
         """Return the block's size in bytes. Errors as `get`."""
         if not self._home.blocks.has(cid):

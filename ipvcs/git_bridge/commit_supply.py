@@ -7,7 +7,7 @@ are hints: what they say is believed of no commit, and of what they name some ma
 Spec: DESIGN §5 "fetch commits without a round trip per generation"
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
@@ -80,15 +80,15 @@ class CommitSupply:
             MissingLocallyError, RemoteCommandError: one of them can't be had.
             CommitsTableError, CommitsTableTooLargeError: a table is malformed.
         """
-        missing = self._missing(claim.cid for claim in claims)
+        missing = self._reader.missing_of(claim.cid for claim in claims)
         if not missing:
             return
         self._fetched += len(missing)
         if self._fetched > self._alone and self._tree is not None:
             for claim in claims:
-                if self._missing([claim.cid]):
+                if self._reader.missing_of([claim.cid]):
                     self._bring_table(claim)
-            missing = self._missing(missing)
+            missing = self._reader.missing_of(missing)
         self._fetch(missing)
 
     def _bring_table(self, claim: Claim) -> None:
@@ -97,7 +97,7 @@ class CommitSupply:
             if number not in self._used and (row := table.find(claim.oid)) is not None and row[0] == claim.cid:
                 self._used.add(number)
                 try:
-                    self._fetch_many(self._missing(cid for oid, cid, _size in table if self._wants(oid)))
+                    self._fetch_many(self._reader.missing_of(cid for oid, cid, _size in table if self._wants(oid)))
                 except (NotFoundError, RemoteCommandError, DecodeError, IntegrityError):
                     continue  # some may be of refs that are long gone: then each that is needed is fetched by itself
                 return
@@ -124,11 +124,8 @@ class CommitSupply:
             for link in block.links
             if link.name in _LINKED
         }
-        if missing := self._missing(sorted(linked)):
+        if missing := self._reader.missing_of(sorted(linked)):
             self._reader.fetch_all(missing)
-
-    def _missing(self, cids: Iterable[Cid]) -> list[Cid]:
-        return [cid for cid in cids if not cid.is_identity and not self._reader.has(cid)]
 
     def _read_tables(self) -> Iterator[CommitsTable]:
         """Yield the tables, that of the newest pack first, each read when it is asked for."""

@@ -44,6 +44,7 @@ _KINDS: Final = {
 }
 _FEW: Final = 64
 """Generations for which the tables, which name the commits of all branches, would be too much."""
+_BUFFER: Final = 1024 * 1024
 _THREADS: Final = 4
 """For requests under way, and for compression."""
 
@@ -89,7 +90,7 @@ class ObjectFetch:
         object_format = self.tree.manifest.object_format
         shallow = read_shallow(self.repository)
         with ExitStack() as stack:
-            file = stack.enter_context(TemporaryFile(dir=self.directory))
+            file = stack.enter_context(TemporaryFile(dir=self.directory, buffering=_BUFFER))
             threads = stack.enter_context(ThreadPoolExecutor(_THREADS))
             stack.push(lambda *error: self.reader.cancel() if error[0] else None)
             pack = PackWriter(file, object_format, threads)
@@ -120,7 +121,7 @@ class ObjectFetch:
         cids = {ref.oid: ref.cid for ref in self.tree.refs.values()}
         if lost := [oid for oid in self.wanted if oid not in cids]:
             raise LyingRepositoryError(lost[0])
-        if missing := [cids[oid] for oid in self.wanted if not self.reader.has(cids[oid])]:
+        if missing := self.reader.missing_of(cids[oid] for oid in self.wanted):
             self.reader.fetch_all(missing, recursive=False)
         return [Claim(oid, _KINDS[read_node(self.reader, cids[oid]).form], cids[oid]) for oid in self.wanted]
 

@@ -32,8 +32,8 @@ _RECORD_SIZE: Final = 16
 class FetchingReader(BlockReader, Protocol):
     """A reader that can bring many blocks at once; threads may use it together."""
 
-    def has(self, cid: Cid) -> bool:
-        """Whether the block is here already."""
+    def missing_of(self, cids: Iterable[Cid]) -> list[Cid]:
+        """Return those of `cids` whose blocks are not here."""
 
     def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True) -> None:
         """Return when `roots`, and what they reach if `recursive`, are here."""
@@ -130,10 +130,10 @@ class ObjectIntake:
 
     def _bring(self, claims: Collection[Claim]) -> None:
         """Have the nodes of `claims` fetched: of files all that they reach. Runs in a thread."""
-        missing = [claim for claim in claims if not claim.cid.is_identity and not self._reader.has(claim.cid)]
         for recursive in (False, True):
-            if cids := [claim.cid for claim in missing if (claim.kind in _FILES) is recursive]:
-                self._reader.fetch_all(cids, recursive=recursive)
+            cids = [claim.cid for claim in claims if (claim.kind in _FILES) is recursive]
+            if missing := self._reader.missing_of(cids):
+                self._reader.fetch_all(missing, recursive=recursive)
 
 
 def _record(claim: Claim) -> bytes:

@@ -21,8 +21,10 @@ _COUNT_AT: Final = 8
 _LEVEL: Final = 1
 """Of zlib: the pack is read once, on the same machine."""
 _READ_SIZE: Final = 1024 * 1024
-_AHEAD: Final = 64
-"""Objects that wait for their turn to be written, of `_READ_SIZE` at most each."""
+_BATCH: Final = 256 * 1024
+"""Bytes of objects that are compressed together: one by one, most would take longer to hand to a thread."""
+_AHEAD: Final = 16
+"""Batches that wait for their turn to be written, of `_BATCH` and an object at most each."""
 
 
 class PackWriter:
@@ -33,16 +35,20 @@ class PackWriter:
         self._file = file
         self._format = object_format
         self._threads = threads
-        self._ahead: deque[tuple[bytes, Future[bytes]]] = deque()
+        self._batch: list[tuple[bytes, bytes]] = []
+        self._batch_size = 0
+        self._ahead: deque[Future[bytes]] = deque()
         self.count = 0
         file.write(b"PACK" + (2).to_bytes(4, "big") + bytes(4))
 
     def add_whole(self, git_type: GitType, body: bytes) -> None:
         """Add an object that is held already."""
         self.count += 1
-        header = _entry_header(_TYPES[git_type], len(body))
-        self._ahead.append((header, self._threads.submit(zlib.compress, body, _LEVEL)))
-        self._write_ahead(_AHEAD)
+        self._batch.append((_entry_header(_TYPES[git_type], len(body)), body))
+        self._batch_size += len(body)
+        if self._batch_size >= _BATCH:
+            self._send_batch()
+            self._write_ahead(_AHEAD)
 
     def add(self, git_type: GitType, size: int, read: Read) -> None:
         """Add an object of `size` bytes, which `read` gives. When it raises, the pack is spoilt."""
@@ -50,23 +56,30 @@ class PackWriter:
             self.add_whole(git_type, b"".join(iter(lambda: read(_READ_SIZE), b"")))
             return
         self.count += 1
-        self._write_ahead(0)
+        self._write_all()
         self._file.write(_entry_header(_TYPES[git_type], size))
         packer = zlib.compressobj(_LEVEL)
         while piece := read(_READ_SIZE):
             self._file.write(packer.compress(piece))
         self._file.write(packer.flush())
 
+    def _send_batch(self) -> None:
+        if self._batch:
+            self._ahead.append(self._threads.submit(_compress, self._batch))
+            self._batch, self._batch_size = [], 0
+
     def _write_ahead(self, keep: int) -> None:
-        """Write what was compressed, all but the last `keep`."""
+        """Write what was compressed, all but the last `keep` batches."""
         while len(self._ahead) > keep:
-            header, packed = self._ahead.popleft()
-            self._file.write(header)
-            self._file.write(packed.result())
+            self._file.write(self._ahead.popleft().result())
+
+    def _write_all(self) -> None:
+        self._send_batch()
+        self._write_ahead(0)
 
     def finish(self) -> None:
         """Write the count and the hash, and go back to the start."""
-        self._write_ahead(0)
+        self._write_all()
         self._file.seek(_COUNT_AT)
         self._file.write(self.count.to_bytes(4, "big"))
         self._file.seek(0)
@@ -75,6 +88,11 @@ class PackWriter:
             digest.update(piece)
         self._file.write(digest.digest())
         self._file.seek(0)
+
+
+def _compress(batch: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the entries of `batch`, each a header and a body. Runs in a thread."""
+    return b"".join([part for header, body in batch for part in (header, zlib.compress(body, _LEVEL))])
 
 
 def _entry_header(kind: int, size: int) -> bytes:

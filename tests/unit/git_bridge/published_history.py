@@ -64,8 +64,8 @@ class RemoteBlocks:
         except KeyError:
             raise BlockNotFoundError(cid) from None
 
-    def has(self, cid: Cid) -> bool:
-        return cid in self.here
+    def missing_of(self, cids: Iterable[Cid]) -> list[Cid]:
+        return [cid for cid in cids if cid not in self.here and not cid.is_identity]
 
     def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True) -> None:
         cids = list(roots)

@@ -96,15 +96,15 @@ class FetchingBlocks:
             self._bring(cid)
         return self._home.blocks.size(cid)
 
-    def fetch_all(self, roots: "Iterable[Cid]", *, recursive: bool = True) -> None:
+    def fetch_all(self, roots: "Iterable[Cid]", *, recursive: bool = True, timeout: float | None = None) -> None:
         """Return when `roots`, and everything that they reach if `recursive`, is in the home; threads may.
 
-        Errors as `get`.
+        `timeout` is how long the node waits without a block this time. Errors as `get`.
         """
         some = list(roots)
         for start in range(0, len(some), _MAX_ROOTS):
             batch = some[start : start + _MAX_ROOTS]
-            self._run(batch, recursive=recursive)
+            self._run(batch, recursive=recursive, timeout=timeout)
 
     def cancel(self) -> None:
         """Let what is under way end within a second, with an error in the threads that wait for it."""
@@ -121,10 +121,14 @@ class FetchingBlocks:
         while self._running is not None or self._expected:
             if self._running is None:
                 self._start(cid)
-            elif self._running.wait_for(lambda: self._home.blocks.has(cid)):
-                return
-            else:
-                self._running = None
+                continue
+            try:
+                if self._running.wait_for(lambda: self._home.blocks.has(cid)):
+                    return
+            except IpvcsError:
+                self._running = None  # who goes on in spite of it asks anew
+                raise
+            self._running = None
         self._run([cid], recursive=False)
 
     def _start(self, missing: "Cid") -> None:
@@ -140,11 +144,11 @@ class FetchingBlocks:
         self._running = _Fetch(lines)
         self._running.start()
 
-    def _run(self, roots: "list[Cid]", *, recursive: bool) -> None:
+    def _run(self, roots: "list[Cid]", *, recursive: bool, timeout: float | None = None) -> None:
         client = self._prepare(roots[0])
         with self._ui.progress("Fetching") as advance:
             seen = 0
-            with closing(client.stream("fetch", *map(str, roots), **self._options(recursive))) as lines:
+            with closing(client.stream("fetch", *map(str, roots), **self._options(recursive, timeout))) as lines:
                 for line in lines:
                     if self._cancelled:
                         raise FetchCancelledError
@@ -160,8 +164,9 @@ class FetchingBlocks:
                 self._leased = True
         return client
 
-    def _options(self, recursive: bool) -> dict[str, Any]:
-        stall = None if self._timeout is None else f"{max(1, round(self._timeout * 1000))}ms"
+    def _options(self, recursive: bool, timeout: float | None = None) -> dict[str, Any]:
+        timeout = self._timeout if timeout is None else timeout
+        stall = None if timeout is None else f"{max(1, round(timeout * 1000))}ms"
         return {"recursive": recursive, "stall": stall}
 
 

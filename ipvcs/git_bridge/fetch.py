@@ -1,6 +1,7 @@
 """One fetch: by packs or from the object graph, whichever suits what is asked for.
 
     a part of a history (`--depth`), or a repository that has a part     objects: a pack has more than is wanted
+    packs that nobody has any more, while objects can be had             objects
     all else                                                             packs: a twentieth of the bytes
 
 Spec: DESIGN §5 "Fetch"
@@ -10,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
+from ipvcs.client.client import RemoteCommandError
 from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.object_feed import TypeReader
@@ -20,6 +22,9 @@ from ipvcs.git_bridge.pack_fetch import ExpectingReader, PackFetch
 from ipvcs.git_bridge.published_tree import PublishedTree
 from ipvcs.git_bridge.shallow import WHOLE, Depth, read_shallow, write_shallow
 from ipvcs.objects.git.object_id import ObjectId
+
+_SECOND_TRY: Final = 5.0
+"""Seconds without a block that are added to those after which packs were given up."""
 
 
 class FetchWay(StrEnum):
@@ -102,10 +107,26 @@ def _fetch(
         return False
     trusts = not shallow  # else an object may be here without its history
     packs = PackFetch(repository, reader, tree, request.wanted, trusts=trusts, quiet=request.quiet)
-    is_checked = packs.run(checks=request.checks)
+    try:
+        is_checked = packs.run(checks=request.checks)
+    except RemoteCommandError:
+        if request.way is not None or not _has_objects(reader, tree, request.wanted):
+            raise
+        ObjectFetch(repository, reader, tree, request.wanted, directory, request.depth, progress).run()
+        return False
     if shallow and request.depth is not None:
         write_shallow(repository, packs.still_cut(shallow))
     return is_checked
+
+
+def _has_objects(reader: FetchReader, tree: PublishedTree, wanted: Sequence[ObjectId]) -> bool:
+    """Tell whether somebody has the nodes of what is wanted: then packs are not missing because nobody is there."""
+    cids = {ref.oid: ref.cid for ref in tree.refs.values()}
+    try:
+        reader.fetch_all([cids[oid] for oid in wanted if oid in cids], recursive=False, timeout=_SECOND_TRY)
+    except RemoteCommandError:
+        return False
+    return True
 
 
 def choose_way(request: FetchRequest, *, is_shallow: bool) -> FetchWay:

@@ -35,8 +35,8 @@ class FetchingReader(BlockReader, Protocol):
     def missing_of(self, cids: Iterable[Cid]) -> list[Cid]:
         """Return those of `cids` whose blocks are not here."""
 
-    def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True) -> None:
-        """Return when `roots`, and what they reach if `recursive`, are here."""
+    def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True, timeout: float | None = None) -> None:
+        """Return when `roots`, and what they reach if `recursive`, are here. `timeout`: seconds without a block."""
 
 
 class ObjectIntake:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ipvcs.git_bridge.published_tree import read_published
+from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.git.object_id import ObjectFormat
+from ipvcs.storage.home import open_home
+from tests.cli_runner import Ipvcs
+from tests.e2e.fetching import address_of
 from tests.e2e.git_user import GitUser
 from tests.e2e.test_git_remote import Net, net  # noqa: F401  (a fixture)
 
@@ -180,3 +185,23 @@ def test_a_part_of_a_branch_brings_no_packs(clone: Clone, net: Net) -> None:  # 
     names = twins.by_name("verify-pack", "-v", packs[0].with_suffix(".idx")).splitlines()
     count = sum(1 for line in names if " commit " in line)
     assert count == 1
+
+
+@pytest.mark.long
+def test_packs_that_nobody_has_any_more_are_done_without(clone: Clone, net: Net, tmp_path: Path) -> None:  # noqa: F811
+    twins = clone()
+    root = Ipvcs(net.publisher).ok("dag", "resolve", twins.url.removeprefix("ipfs::")).out.strip()
+    twins.author.commit("file", "five")
+    twins.push()
+    for each in (net.publisher, net.reader):
+        with open_home(each) as home:
+            packs = read_published(home.blocks, Cid.parse(root)).packs
+            assert home.blocks.delete([link.cid for name, link in packs.items() if name.endswith(b".pack")]) == 1
+    net.daemons.start(other := net.daemons.make_home(tmp_path.name))
+    Ipvcs(other).ok("swarm", "connect", address_of(net.running[net.publisher]))
+    GitUser(tmp_path, other)("clone", "-q", twins.url, "late")
+    late = GitUser(tmp_path / "late", other)
+    assert late.objects("HEAD") == twins.author.objects("main")
+    said = GitUser(tmp_path, other, IPVCS_FETCH="packs").run("clone", "-q", twins.url, "by packs")
+    assert said.code == 128
+    assert "block" in said.err

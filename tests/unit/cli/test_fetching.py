@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from ipvcs.cli import fetching
 from ipvcs.cli.fetching import FetchingBlocks, MissingLocallyError
 from ipvcs.cli.ui import Ui
 from ipvcs.client.client import Client, RemoteCommandError
@@ -186,7 +187,10 @@ def test_what_nobody_expected_is_fetched_by_itself_behind_the_others(blocks: Fet
     assert remote.store.has(LEAVES[0].cid)
 
 
-def test_a_request_has_a_hundred_roots_at_most(blocks: FetchingBlocks, remote: FakeNode) -> None:
+def test_a_request_has_so_many_roots_at_most(
+    blocks: FetchingBlocks, remote: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_MAX_ROOTS", 100)
     many = [leaf(number) for number in range(250)]
     remote.blocks |= {block.cid: block for block in many}
     cids = [block.cid for block in many]
@@ -303,3 +307,22 @@ def test_a_block_that_nobody_is_asked_for_is_named_with_the_reason(store: Leased
         assert caught.value.hint == "it is not in this home's store, and the line is down"
     assert store.taken == 0
     blocks.close()
+
+
+def test_after_a_fetch_that_failed_the_next_one_asks_anew(blocks: FetchingBlocks, remote: FakeNode) -> None:
+    def fail(_cid: Cid) -> None:
+        raise RemoteCommandError("nobody has it")
+
+    remote.before_block = fail
+    blocks.expect(ONE.cid)
+    with pytest.raises(RemoteCommandError):
+        blocks.get(ONE.cid)
+    remote.before_block = lambda _cid: None
+    assert blocks.get(ONE.cid) == ONE.data
+    assert remote.requests == [([ONE.cid], True), ([ONE.cid], False)]
+
+
+def test_only_what_is_not_here_is_missing(blocks: FetchingBlocks, remote: FakeNode) -> None:
+    remote.store.put_many([ONE])
+    other = leaf(1).cid
+    assert blocks.missing_of([ONE.cid, other, Cid.parse("bafkqaaa")]) == [other]

@@ -67,7 +67,7 @@ class RemoteBlocks:
     def missing_of(self, cids: Iterable[Cid]) -> list[Cid]:
         return [cid for cid in cids if cid not in self.here and not cid.is_identity]
 
-    def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True) -> None:
+    def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True, timeout: float | None = None) -> None:
         cids = list(roots)
         self.requests.append(cids)
         lost = [cid for cid in cids if cid not in self.elsewhere]

@@ -17,7 +17,6 @@ Spec: DESIGN §5 "Push" (3); git-rev-list(1), "Object Traversal"
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 from tempfile import TemporaryFile
 from typing import IO, Final
 
@@ -27,10 +26,10 @@ from ipvcs.git_bridge.object_feed import FedObject, ObjectReader, feeding
 from ipvcs.objects.chunkers.interface import Read
 from ipvcs.objects.git.layout import Mapped
 from ipvcs.objects.git.mapping import Mapper, Reference, references
-from ipvcs.objects.git.modes import KIND_OF_TYPE, NodeKind, entry_kind
+from ipvcs.objects.git.modes import KIND_OF_TYPE, NodeKind
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType, encode_header, make_payload
-from ipvcs.objects.git.tree import ParsedTree
+from ipvcs.objects.git.tree_entries import TreeEntry
 from ipvcs.storage.home import Home
 from ipvcs.storage.interface import BlockWriting
 
@@ -43,9 +42,12 @@ _COPY_SIZE: Final = 1024 * 1024
 
 @dataclass(slots=True)
 class _Tree:
+    """A tree that waits to be mapped; `entries` and `new` as `Mapper.split_tree` gives them."""
+
     oid: ObjectId
     payload: bytes
-    parsed: ParsedTree
+    entries: list[bytes] | None
+    new: list[TreeEntry]
 
 
 @dataclass(slots=True)
@@ -110,7 +112,7 @@ class Converter:
         """Write the ids of what is new to the file `names`, for it to be read from the start; return how many."""
         revisions = [tip.hex for tip in tips] + [f"^{each.hex}" for each in known]
         self._repository.run(
-            "rev-list", "--objects", "--in-commit-order", "--reverse", "--stdin",
+            "rev-list", "--objects", "--in-commit-order", "--topo-order", "--reverse", "--stdin",
             stdin="".join(f"{each}\n" for each in revisions).encode(), stdout=names,
         )  # fmt: skip
         names.seek(0)
@@ -133,13 +135,12 @@ class Converter:
 
     def _take_tree(self, group: _Group, fed: FedObject) -> None:
         body = fed.body()
-        tree = _Tree(fed.oid, make_payload(GitType.TREE, body), ParsedTree.of(body, self._format))
+        tree = _Tree(fed.oid, make_payload(GitType.TREE, body), *self._mapper.split_tree(body))
         group.trees[fed.oid.raw] = tree
-        kinds = group.kinds
-        for entry in tree.parsed.entries:
-            kind = entry_kind(entry.mode)
+        for entry in tree.new:
+            kind = entry.kind
             if kind is not None and kind is not NodeKind.DIRECTORY:
-                kinds.setdefault(entry.oid.raw, set()).add(kind)
+                group.kinds.setdefault(entry.oid.raw, set()).add(kind)
 
     def _convert_blob(self, fed: FedObject, kinds: Iterable[NodeKind]) -> None:
         wanted = sorted(kinds)
@@ -150,7 +151,7 @@ class Converter:
             return
         body = fed.body() if wanted else b""
         for kind in wanted:
-            self._memos.add(fed.oid, self._mapper.map_blob(fed.oid, kind, fed.size, BytesIO(body).read))
+            self._memos.add(fed.oid, self._mapper.map_held_blob(fed.oid, kind, body))
 
     def _finish(self, group: _Group) -> None:
         """Map the group's trees, those that others lead to first, and its commit."""
@@ -160,12 +161,11 @@ class Converter:
             if tree is None:
                 pending.pop()
                 continue
-            # By its id first: of hundreds of entries few are in the group. That a directory is meant, their types say.
-            if waiting := [entry.oid.raw for entry in tree.parsed.entries if entry.oid.raw in group.trees]:
+            if waiting := [entry.oid.raw for entry in tree.new if entry.oid.raw in group.trees]:
                 pending += waiting
                 continue
             pending.pop()
-            self._memos.add(tree.oid, self._mapper.map_tree(tree.oid, tree.payload, tree.parsed))
+            self._memos.add(tree.oid, self._mapper.map_tree(tree.oid, tree.payload, tree.entries))
             del group.trees[tree.oid.raw]
         if group.commit is not None:
             oid, payload = group.commit

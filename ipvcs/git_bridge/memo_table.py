@@ -9,7 +9,6 @@ from typing import Final
 
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.git.layout import Mapped
-from ipvcs.objects.git.mapping import MemoKey
 from ipvcs.objects.git.modes import NodeKind
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.storage.interface import BlockWriting
@@ -24,13 +23,13 @@ BATCH: Final = 20_000
 class MemoTable:
     """(oid, kind) to what it is mapped as."""
 
-    def __init__(self, memos: Memos, writer: BlockWriting, key: Callable[[ObjectId, NodeKind], MemoKey]) -> None:
+    def __init__(self, memos: Memos, writer: BlockWriting, key: Callable[[ObjectId, NodeKind], bytes]) -> None:
         """Remember in `memos` under what `key` gives; the mapped blocks go to `writer`."""
         self._memos = memos
         self._writer = writer
         self._key = key
-        self._young: dict[tuple[bytes, NodeKind], Mapped] = {}
-        self._old: dict[tuple[bytes, NodeKind], Mapped] = {}
+        self._young: dict[bytes, Mapped] = {}
+        self._old: dict[bytes, Mapped] = {}
         self._new: dict[bytes, tuple[Cid, int]] = {}
 
     def find(self, oid: ObjectId, kind: NodeKind) -> Mapped | None:
@@ -38,13 +37,13 @@ class MemoTable:
 
         What an earlier session mapped is protected from now on, its own block only: what it reaches is the caller's.
         """
-        key = (oid.raw, kind)
+        key = oid.raw + kind.encode()
         if (found := self._young.get(key)) is not None:
             return found
         if (found := self._old.get(key)) is not None:
             self._remember(key, found)
             return found
-        name = str(self._key(oid, kind)).encode()
+        name = self._key(oid, kind)
         if (entry := self._new.get(name)) is None:
             entry = self._memos.get_many([name]).get(name)
             if entry is None or self._writer.rely_on([entry[0]]):
@@ -55,8 +54,8 @@ class MemoTable:
 
     def add(self, oid: ObjectId, mapped: Mapped) -> None:
         """Remember a conversion of this session."""
-        self._remember((oid.raw, mapped.kind), mapped)
-        self._new[str(self._key(oid, mapped.kind)).encode()] = (mapped.cid, mapped.size)
+        self._remember(oid.raw + mapped.kind.encode(), mapped)
+        self._new[self._key(oid, mapped.kind)] = (mapped.cid, mapped.size)
         if len(self._new) >= BATCH:
             self.flush()
 
@@ -66,7 +65,7 @@ class MemoTable:
         self._memos.put_many(self._new)
         self._new.clear()
 
-    def _remember(self, key: tuple[bytes, NodeKind], mapped: Mapped) -> None:
+    def _remember(self, key: bytes, mapped: Mapped) -> None:
         self._young[key] = mapped
         if len(self._young) >= GENERATION:
             self._old, self._young = self._young, {}

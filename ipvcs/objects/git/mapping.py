@@ -12,24 +12,26 @@ Non-goal: finding and ordering objects; git does that (`rev-list --objects`).
 Spec: DESIGN §3.1; docs/git-mapping.md
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ipvcs.errors import UsageError
-from ipvcs.objects.block import BlockWriter
+from ipvcs.objects.block import Block, BlockWriter
 from ipvcs.objects.chunkers.interface import Read
 from ipvcs.objects.chunkers.registry import parse_chunker
 from ipvcs.objects.chunkers.size import SizeChunker
 from ipvcs.objects.file_layout import build_file
 from ipvcs.objects.git.blob import HashedRead, build_blob, reader_of
 from ipvcs.objects.git.commit import build_commit, build_tag
+from ipvcs.objects.git.entry_links import EntryLinks
 from ipvcs.objects.git.headers import CommitHeader, HeaderError, TagHeader, parse_commit, parse_tag
 from ipvcs.objects.git.layout import LAYOUT, MAPPING_VERSION, PIECE_SIZE, Mapped, saturate
 from ipvcs.objects.git.modes import KIND_OF_TYPE, NodeKind
-from ipvcs.objects.git.object_id import ObjectFormat, ObjectId, verify_oid
+from ipvcs.objects.git.object_id import ObjectFormat, ObjectId, ObjectIdMismatchError, verify_oid
 from ipvcs.objects.git.payload import GitType, PayloadError, encode_header, split_payload
 from ipvcs.objects.git.tree import ParsedTree, build_tree
+from ipvcs.objects.git.tree_entries import TreeEntry
 from ipvcs.objects.profile import PROFILES
 
 Lookup = Callable[[ObjectId, NodeKind], Mapped]
@@ -51,20 +53,6 @@ class Reference:
     kind: NodeKind
 
 
-@dataclass(frozen=True, slots=True)
-class MemoKey:
-    """What a CID and size depend on, for ever: `str()` of it is a key for a table of (CID, size)."""
-
-    object_format: ObjectFormat
-    profile: str
-    oid: ObjectId
-    kind: NodeKind
-    mapping: int = MAPPING_VERSION
-
-    def __str__(self) -> str:
-        return f"{self.mapping}/{self.object_format}/{self.profile}/{self.oid}/{self.kind}"
-
-
 class Mapper:
     """Maps objects of one repository. Not for use by two threads at a time."""
 
@@ -81,12 +69,15 @@ class Mapper:
         self._chunker = parse_chunker(PROFILES[profile].chunker)
         if self._chunker.max_size > PIECE_SIZE:
             raise ProfileError(f"profile '{profile}' cuts chunks of more than 1 MiB")
+        self._uncut = self._chunker.size if isinstance(self._chunker, SizeChunker) else 0
+        self._memo_prefix = f"{MAPPING_VERSION}/{object_format}/{profile}/".encode()
         self._writer = writer
         self._lookup = lookup
+        self._links = EntryLinks(object_format)
 
-    def memo_key(self, oid: ObjectId, kind: NodeKind) -> MemoKey:
-        """Return the key under which the mapping of `oid` as `kind` may be remembered."""
-        return MemoKey(self.object_format, self.profile, oid, kind)
+    def memo_key(self, oid: ObjectId, kind: NodeKind) -> bytes:
+        """Return a key for tables of what objects became: it says all that a CID and size depend on, for ever."""
+        return self._memo_prefix + oid.raw.hex().encode() + b"/" + kind.encode()
 
     def map_blob(self, oid: ObjectId, kind: NodeKind, size: int, read: Read) -> Mapped:
         """Map the blob `oid`, whose `size` bytes `read` gives, as REGULAR, EXECUTABLE or SYMLINK.
@@ -101,15 +92,44 @@ class Mapper:
         hashed.finish(oid)
         return mapped
 
-    def map_tree(self, oid: ObjectId, payload: bytes, parsed: ParsedTree | None = None) -> Mapped:
-        """Map the tree `oid` after its children; `parsed` is what its body holds, if the caller has read it.
+    def map_held_blob(self, oid: ObjectId, kind: NodeKind, body: bytes) -> Mapped:
+        """Map a blob whose `body` is in memory; else as `map_blob`."""
+        if kind is not NodeKind.REGULAR or len(body) > self._uncut:
+            return self.map_blob(oid, kind, len(body), reader_of(body))
+        hasher = self.object_format.hasher()
+        hasher.update(encode_header(GitType.BLOB, len(body)))
+        hasher.update(body)
+        if (digest := hasher.digest()) != oid.raw:
+            raise ObjectIdMismatchError(oid, ObjectId(digest))
+        block = Block.of(body)
+        self._writer.put(block)
+        return Mapped(block.cid, len(body), kind)
+
+    def split_tree(self, body: bytes) -> tuple[list[bytes] | None, list[TreeEntry]]:
+        """Return (entries, new): the entries of a tree as `map_tree` takes them, and those whose targets it will ask
+        `lookup` for, unless other trees get them before; what else the tree leads to has been mapped here.
+
+        Of a tree that does not parse `entries` is None, and `new` has those that do.
+        """
+        entries = self._links.split(body)
+        if entries is None:
+            return None, list(ParsedTree.of(body, self.object_format).entries)
+        return entries, self._links.unknown(entries)
+
+    def map_tree(self, oid: ObjectId, payload: bytes, entries: Sequence[bytes] | None = None) -> Mapped:
+        """Map the tree `oid` after its children; `entries` is what `split_tree` says, if the caller has asked it.
 
         Arguments and errors else as `map_commit`.
         """
         body = self._body(oid, payload, GitType.TREE)
-        tree = ParsedTree.of(body, self.object_format) if parsed is None else parsed
-        children = [None if (kind := entry.kind) is None else self._mapped(entry.oid, kind) for entry in tree.entries]
-        return build_tree(tree, payload, children, self._writer)
+        if entries is None:
+            entries = self._links.split(body)
+        if entries is not None:
+            mapped = self._links.try_build(entries, payload, self._target, self._writer)
+            if mapped is not None:
+                return mapped
+        tree = ParsedTree.of(body, self.object_format)
+        return build_tree(tree, payload, [self._target(entry) for entry in tree.entries], self._writer)
 
     def map_commit(self, oid: ObjectId, payload: bytes) -> Mapped:
         """Map the commit `oid` after its tree and parents. `payload` is header and body, as git hashes them.
@@ -159,7 +179,7 @@ class Mapper:
         git_type, body = split_payload(payload)
         if git_type is not GitType.BLOB:
             raise PayloadError(f"object '{oid}' is a {git_type}, not a blob")
-        return self.map_blob(oid, kind, len(body), reader_of(body))
+        return self.map_held_blob(oid, kind, body)
 
     def _body(self, oid: ObjectId, payload: bytes, expected: GitType) -> bytes:
         verify_oid(self.object_format, payload, oid)
@@ -167,6 +187,9 @@ class Mapper:
         if git_type is not expected:
             raise PayloadError(f"object '{oid}' is a {git_type}, not a {expected}")
         return body
+
+    def _target(self, entry: TreeEntry) -> Mapped | None:
+        return None if (kind := entry.kind) is None else self._mapped(entry.oid, kind)
 
     def _mapped(self, oid: ObjectId, kind: NodeKind) -> Mapped:
         mapped = self._lookup(oid, kind)

@@ -1,48 +1,65 @@
 """Converting what is new in a repository into IPFS objects, by Git mapping v1.
 
-    rev-list --objects --in-commit-order --reverse ─► a file of ids ─► cat-file --batch ─► groups ─► Mapper ─► blocks
-              (oldest commit first, each followed by what came with it)                     ▲
-                                                       objects asked for one by one ────────┘ what no group holds
+    rev-list --objects --in-commit-order --topo-order --reverse --filter=blob:none
+        │  (oldest commit first, each followed by the trees that came with it)
+        ▼
+    a file of ids ─► cat-file --batch ─► groups ─────────────────────► Mapper ─► blocks
+                                           └─► blobs they ask for ─► BlobQueue ─┘
 
-A *group* is a commit and the objects that no older commit has: its trees arrive before what they lead to, so the kinds
-of its blobs are known when these stream by, and when it is whole the trees are mapped from the leaves up. What a tree
-leads to beyond its group was converted with an older commit. The rest is rare and read again: a blob that gets a second
-kind by a change of its mode, what only a tag leads to.
+A *group* is a commit and the trees that no older commit has. What the entries of these trees say tells which blobs are
+needed, and as what kind; once these are mapped, so are the trees, from the leaves up, and the commit. Blobs are asked
+for ahead of the groups that wait for them, so that a second process can convert them when there are many. The rest is
+rare and read one by one: what only a tag leads to, or an object of another type than its entry says.
 
-Memory: the trees of one commit, and two generations of memos.
+Memory: the trees of the groups that wait, `_WAITING_SIZE` of them; two generations of memos, and of links to entries.
 
 Spec: DESIGN §5 "Push" (3); git-rev-list(1), "Object Traversal"
 """
 
+import os
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import IO, Final
 
+from ipvcs.git_bridge.blob_conversion import (
+    BATCH,
+    UNDER_WAY,
+    BlobConverter,
+    BlobQueue,
+    BlobsHere,
+    map_verbatim,
+)
+from ipvcs.git_bridge.blob_worker import BlobWorker
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.memo_table import MemoTable
 from ipvcs.git_bridge.object_feed import FedObject, ObjectReader, feeding
-from ipvcs.objects.chunkers.interface import Read
 from ipvcs.objects.git.layout import Mapped
 from ipvcs.objects.git.mapping import Mapper, Reference, references
 from ipvcs.objects.git.modes import KIND_OF_TYPE, NodeKind
 from ipvcs.objects.git.object_id import ObjectId
-from ipvcs.objects.git.payload import GitType, encode_header, make_payload
-from ipvcs.objects.git.tree_entries import TreeEntry
+from ipvcs.objects.git.payload import GitType, make_payload
+from ipvcs.objects.git.tree import ParsedTree
+from ipvcs.objects.git.tree_entries import TreeEntry, parse_tree
 from ipvcs.storage.home import Home
 from ipvcs.storage.interface import BlockWriting
 
 OnProgress = Callable[[int, int], None]
 """Told how many of how many objects are done; of 0: nobody knows yet of how many."""
-_SMALL: Final = 1024 * 1024
-"""Bytes of a blob that is held whole, to be mapped as several kinds."""
-_COPY_SIZE: Final = 1024 * 1024
+_WAITING_SIZE: Final = 8 * 1024 * 1024
+"""Bytes of trees that wait for blobs. What is made of them for the while takes some four times as much."""
+_AHEAD: Final = BATCH * (UNDER_WAY + 1)
+"""Blobs asked for after those that a group waits for: enough to keep a second process busy."""
+MANY_BLOBS: Final = 2000
+"""From so many on a second process pays: it takes 0.2 s to start, and converts some 10,000 a second."""
 
 
 @dataclass(slots=True)
 class _Tree:
-    """A tree that waits to be mapped; `entries` and `new` as `Mapper.split_tree` gives them."""
+    """A tree that waits to be mapped. Of its `entries`, None if it does not parse, `new` came with its group."""
 
     oid: ObjectId
     payload: bytes
@@ -52,12 +69,22 @@ class _Tree:
 
 @dataclass(slots=True)
 class _Group:
-    """A commit and what came with it, until it is whole."""
+    """A commit and the trees that came with it; `asked` blobs have to be done before it can be mapped."""
 
     commit: tuple[ObjectId, bytes] | None = None
     trees: dict[bytes, _Tree] = field(default_factory=dict)
-    kinds: dict[bytes, set[NodeKind]] = field(default_factory=dict)
-    """By id, as what blobs that are to come are needed."""
+    entries: list[bytes] = field(default_factory=list)
+    """Those that no group before has, or none that is finished."""
+    size: int = 0
+    asked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """How many objects are new: `ordered` ones whose ids are in the file of names, and blobs."""
+
+    ordered: int
+    blobs: int
 
 
 class Converter:
@@ -66,13 +93,18 @@ class Converter:
     def __init__(
         self, repository: GitRepository, home: Home, writer: BlockWriting, reader: ObjectReader, profile: str
     ) -> None:
-        """Put it together; see `converting`, which brings the reader. Raises ProfileError."""
+        """Put it together; see `converting`, which brings the reader and closes `resources`. Raises ProfileError."""
         self._repository = repository
         self._home = home
+        self._writer = writer
         self._reader = reader
         self._format = repository.object_format
         self._mapper = Mapper(self._format, profile, writer, self._lookup)
-        self._memos = MemoTable(home.memos, writer, self._mapper.memo_key)
+        self._memos = MemoTable(home.memos, writer, self._mapper.memo_key, self._flush)
+        self._blobs: BlobConverter = BlobsHere(self._mapper, reader)
+        self._coming: dict[bytes, _Group] = {}
+        """Entries of trees that wait, by what is written, and the first group that has them."""
+        self.resources: Final = ExitStack()
 
     def find(self, oid: ObjectId, kind: NodeKind) -> Mapped | None:
         """Return what `oid` was mapped as, None when it was not, or when it is of another type than `kind` says."""
@@ -92,12 +124,16 @@ class Converter:
 
         Raises:
             GitError: git can't list or read the objects. GitObjectMissingError: one is not there.
-            ObjectIdMismatchError: the repository is damaged.
+            ObjectIdMismatchError: the repository is damaged. DiskError: the blocks can't be stored.
+            BlobWorkerError: the second process was ended.
         """
         with TemporaryFile(dir=self._home.temporary) as names:
-            total = self._list(tips, known, names)
+            listing = self._list(tips, known, names)
+            if listing.blobs >= MANY_BLOBS and _cores() > 1 and sys.executable:
+                worker = BlobWorker.running(self._repository, self._home, self._mapper.profile)
+                self._blobs = self.resources.enter_context(worker)
             with feeding(self._repository, names) as objects:
-                self._convert_groups(objects, total, progress)
+                self._convert_groups(objects, listing, progress)
         mapped = [self._convert_tip(tip) for tip in tips]
         self._memos.flush()
         return mapped
@@ -108,53 +144,66 @@ class Converter:
                 return found
         return self._convert_one(tip, KIND_OF_TYPE[self._reader.get(tip).type])
 
-    def _list(self, tips: Iterable[ObjectId], known: Iterable[ObjectId], names: IO[bytes]) -> int:
-        """Write the ids of what is new to the file `names`, for it to be read from the start; return how many."""
+    def _flush(self) -> None:
+        self._blobs.flush()
+        self._writer.flush()
+
+    def _list(self, tips: Iterable[ObjectId], known: Iterable[ObjectId], names: IO[bytes]) -> _Listing:
+        """Write the ids of what is new, but for blobs, to the file `names`, for it to be read from the start."""
         revisions = [tip.hex for tip in tips] + [f"^{each.hex}" for each in known]
         self._repository.run(
-            "rev-list", "--objects", "--in-commit-order", "--topo-order", "--reverse", "--stdin",
+            "rev-list", "--objects", "--in-commit-order", "--topo-order", "--reverse",
+            "--filter=blob:none", "--filter-print-omitted", "--stdin",
             stdin="".join(f"{each}\n" for each in revisions).encode(), stdout=names,
         )  # fmt: skip
         names.seek(0)
-        count = sum(piece.count(b"\n") for piece in iter(lambda: names.read(_COPY_SIZE), b""))
+        ordered = end = blobs = 0
+        for line in names:
+            if line.startswith(b"~"):  # blobs are listed at the end
+                blobs += 1
+            else:
+                ordered += 1
+                end += len(line)
+        names.truncate(end)
         names.seek(0)
-        return count
+        return _Listing(ordered, blobs)
 
-    def _convert_groups(self, objects: Iterator[FedObject], total: int, progress: OnProgress) -> None:
+    def _convert_groups(self, objects: Iterator[FedObject], listing: _Listing, progress: OnProgress) -> None:
+        count = _Count(listing, progress)
+        blobs = BlobQueue(self._memos, self._blobs, self._writer, count.blobs_are_done)
+        waiting = _WaitingGroups(blobs, self._finish)
         group = _Group()
-        for done, fed in enumerate(objects):
+        for fed in objects:
             if fed.type is GitType.COMMIT:
-                self._finish(group)
-                group = _Group((fed.oid, make_payload(GitType.COMMIT, fed.body())))
+                waiting.add(group)
+                group = _Group((fed.oid, make_payload(GitType.COMMIT, fed.body())), size=fed.size)
             elif fed.type is GitType.TREE:
-                self._take_tree(group, fed)
-            elif fed.type is GitType.BLOB:
-                self._convert_blob(fed, group.kinds.pop(fed.oid.raw, ()))
-            progress(done + 1, total)
-        self._finish(group)
+                self._take_tree(group, fed, blobs)
+            count.one_was_read()
+        waiting.add(group)
+        waiting.finish_all()
+        count.all_is_done()
 
-    def _take_tree(self, group: _Group, fed: FedObject) -> None:
+    def _take_tree(self, group: _Group, fed: FedObject, blobs: BlobQueue) -> None:
         body = fed.body()
-        tree = _Tree(fed.oid, make_payload(GitType.TREE, body), *self._mapper.split_tree(body))
-        group.trees[fed.oid.raw] = tree
-        for entry in tree.new:
+        entries = self._mapper.split_tree(body)
+        if entries is None:
+            new = list(ParsedTree.of(body, self._format).entries)
+        else:
+            # What waiting groups bring is asked for, and will be mapped before this one.
+            written = [each for each in self._mapper.unlinked(entries) if self._coming.get(each, group) is group]
+            self._coming.update(dict.fromkeys(written, group))
+            group.entries += written
+            new = [parse_tree(each, self._format)[0] for each in written]
+        group.trees[fed.oid.raw] = _Tree(fed.oid, make_payload(GitType.TREE, body), entries, new)
+        group.size += fed.size
+        for entry in new:
             kind = entry.kind
             if kind is not None and kind is not NodeKind.DIRECTORY:
-                group.kinds.setdefault(entry.oid.raw, set()).add(kind)
-
-    def _convert_blob(self, fed: FedObject, kinds: Iterable[NodeKind]) -> None:
-        wanted = sorted(kinds)
-        if fed.size > _SMALL:
-            wanted, read = wanted[:1], fed.read  # as anything else it is read again when that is looked up
-            for kind in wanted:
-                self._memos.add(fed.oid, self._mapper.map_blob(fed.oid, kind, fed.size, read))
-            return
-        body = fed.body() if wanted else b""
-        for kind in wanted:
-            self._memos.add(fed.oid, self._mapper.map_held_blob(fed.oid, kind, body))
+                blobs.ask(Reference(entry.oid, kind))
 
     def _finish(self, group: _Group) -> None:
-        """Map the group's trees, those that others lead to first, and its commit."""
+        """Map the group's trees, those that others lead to first, and its commit. Its blobs are mapped."""
         pending = list(group.trees)
         while pending:
             tree = group.trees.get(pending[-1])
@@ -170,6 +219,8 @@ class Converter:
         if group.commit is not None:
             oid, payload = group.commit
             self._memos.add(oid, self._mapper.map_commit(oid, payload))
+        for written in group.entries:
+            self._coming.pop(written, None)
 
     # ---- one by one ----
 
@@ -220,28 +271,83 @@ class Converter:
         """Map an object of another type than what refers to it says."""
         if (found := self._memos.find(fed.oid, NodeKind.VERBATIM)) is not None:
             return found
-        header = encode_header(fed.type, fed.size)
-        mapped = self._mapper.map_verbatim(fed.oid, len(header) + fed.size, _after(header, fed.read))
+        mapped = map_verbatim(self._mapper, fed)
         self._memos.add(fed.oid, mapped)
         return mapped
 
 
-def _after(start: bytes, read: Read) -> Read:
-    """Return a `read` function that gives `start` and then what `read` gives."""
-    left = [start]
+class _WaitingGroups:
+    """Groups that are read but wait for blobs, oldest first; `finish` is called with each, in that order."""
 
-    def read_both(size: int) -> bytes:
-        if not left:
-            return read(size)
-        piece, rest = left[0][:size], left[0][size:]
-        left[:] = [rest] if rest else []
-        return piece
+    def __init__(self, blobs: BlobQueue, finish: Callable[[_Group], None]) -> None:
+        self._blobs = blobs
+        self._finish = finish
+        self._groups: deque[_Group] = deque()
+        self._size = 0
 
-    return read_both
+    def add(self, group: _Group) -> None:
+        """Take a group that is whole, and finish those that have waited long enough."""
+        group.asked = self._blobs.asked
+        self._groups.append(group)
+        self._size += group.size
+        while self._groups and self._is_due(self._groups[0]):
+            self._finish_oldest()
+
+    def finish_all(self) -> None:
+        """Finish all that wait."""
+        while self._groups:
+            self._finish_oldest()
+
+    def _is_due(self, group: _Group) -> bool:
+        ahead = self._blobs.asked - group.asked
+        return group.asked <= self._blobs.done or ahead >= _AHEAD or self._size > _WAITING_SIZE
+
+    def _finish_oldest(self) -> None:
+        group = self._groups.popleft()
+        self._size -= group.size
+        self._blobs.wait(group.asked)
+        self._finish(group)
+
+
+class _Count:
+    """Adds up what is done of what is listed. Blobs may be fewer, remembered, or more: two kinds of one."""
+
+    def __init__(self, listing: _Listing, progress: OnProgress) -> None:
+        self._listing = listing
+        self._progress = progress
+        self._read = 0
+        self._blobs = 0
+        self._told = 0
+
+    def one_was_read(self) -> None:
+        """A commit or tree was."""
+        self._read += 1
+        self._tell(self._read + self._blobs)
+
+    def blobs_are_done(self, count: int) -> None:
+        """`count` were asked for and are done."""
+        self._blobs = min(count, self._listing.blobs)
+        self._tell(self._read + self._blobs)
+
+    def all_is_done(self) -> None:
+        """So it is, whatever was counted."""
+        self._tell(self._listing.ordered + self._listing.blobs)
+
+    def _tell(self, done: int) -> None:
+        if done > self._told:
+            self._told = done
+            self._progress(done, self._listing.ordered + self._listing.blobs)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def converting(repository: GitRepository, home: Home, writer: BlockWriting, profile: str) -> Iterator[Converter]:
     """Convert objects of `repository` while the block runs. Raises ProfileError, GitNotFoundError."""
     with ObjectReader.open(repository) as reader:
-        yield Converter(repository, home, writer, reader, profile)
+        converter = Converter(repository, home, writer, reader, profile)
+        with converter.resources:
+            yield converter

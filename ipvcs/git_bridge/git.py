@@ -49,7 +49,7 @@ class GitRepository:
         """Use `git_dir`, and git with `environ`, of which what would lead to other repositories is left out."""
         self.git_dir: Final = git_dir
         kept = {name: value for name, value in environ.items() if name not in _LEADS_ELSEWHERE}
-        self._environ = kept | {
+        self.environ: Final = kept | {
             "GIT_DIR": str(git_dir),
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_GRAFT_FILE": f"{os.devnull}/none",  # of an empty file git says that grafts are deprecated
@@ -78,7 +78,7 @@ class GitRepository:
         try:
             done: subprocess.CompletedProcess[bytes] = subprocess.run(
                 ["git", *map(str, arguments)],
-                env={**self._environ, **(environ or {})},
+                env={**self.environ, **(environ or {})},
                 stdout=subprocess.PIPE if stdout is None else stdout,
                 stderr=subprocess.PIPE,
                 check=False,
@@ -118,7 +118,7 @@ class GitRepository:
             try:
                 process = subprocess.Popen(
                     ["git", *map(str, arguments)],
-                    env=self._environ,
+                    env=self.environ,
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=None if is_shown else words,
@@ -126,7 +126,7 @@ class GitRepository:
                 )
             except FileNotFoundError:
                 raise GitNotFoundError from None
-            stack.callback(_end, process)
+            stack.callback(end_process, process)
             yield process
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
@@ -142,7 +142,7 @@ class GitRepository:
         """
         (objects / "pack").mkdir(parents=True)
         present = self.run("rev-parse", "--git-path", "objects").decode(errors="surrogateescape").removesuffix("\n")
-        alternates = [str(Path(present).absolute()), self._environ.get(_ALTERNATES, "")]
+        alternates = [str(Path(present).absolute()), self.environ.get(_ALTERNATES, "")]
         return {"GIT_OBJECT_DIRECTORY": str(objects), _ALTERNATES: os.pathsep.join(filter(None, alternates))}
 
     def index_pack_options(self) -> tuple[str, ...]:
@@ -159,7 +159,8 @@ class GitRepository:
         return ()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process unless it has ended, and let go of its streams."""
     if process.poll() is None:
         process.kill()
         process.wait()

@@ -4,11 +4,12 @@ The home takes a memo only of a block that it has, so those of this session wait
 is looked up most was used lately: two generations of entries are kept in memory, the rest is asked of the home.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.git.layout import Mapped
+from ipvcs.objects.git.mapping import Reference
 from ipvcs.objects.git.modes import NodeKind
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.storage.interface import BlockWriting
@@ -23,11 +24,18 @@ BATCH: Final = 20_000
 class MemoTable:
     """(oid, kind) to what it is mapped as."""
 
-    def __init__(self, memos: Memos, writer: BlockWriting, key: Callable[[ObjectId, NodeKind], bytes]) -> None:
-        """Remember in `memos` under what `key` gives; the mapped blocks go to `writer`."""
+    def __init__(
+        self,
+        memos: Memos,
+        writer: BlockWriting,
+        key: Callable[[ObjectId, NodeKind], bytes],
+        flush: Callable[[], None],
+    ) -> None:
+        """Remember in `memos` under what `key` gives; `flush` flushes the mapped blocks, `writer` protects old ones."""
         self._memos = memos
         self._writer = writer
         self._key = key
+        self._flush = flush
         self._young: dict[bytes, Mapped] = {}
         self._old: dict[bytes, Mapped] = {}
         self._new: dict[bytes, tuple[Cid, int]] = {}
@@ -40,16 +48,28 @@ class MemoTable:
         key = oid.raw + kind.encode()
         if (found := self._young.get(key)) is not None:
             return found
-        if (found := self._old.get(key)) is not None:
-            self._remember(key, found)
-            return found
-        name = self._key(oid, kind)
-        if (entry := self._new.get(name)) is None:
-            entry = self._memos.get_many([name]).get(name)
-            if entry is None or self._writer.rely_on([entry[0]]):
-                return None
-        found = Mapped(entry[0], entry[1], kind)
-        self._remember(key, found)
+        reference = Reference(oid, kind)
+        return self.find_many([reference]).get(reference)
+
+    def find_many(self, references: Iterable[Reference]) -> dict[Reference, Mapped]:
+        """Return what is known of `references`; see `find`."""
+        found: dict[Reference, Mapped] = {}
+        names: dict[bytes, Reference] = {}
+        for each in references:
+            key = each.oid.raw + each.kind.encode()
+            if (mapped := self._young.get(key) or self._old.get(key)) is not None:
+                found[each] = mapped
+            elif (entry := self._new.get(name := self._key(each.oid, each.kind))) is not None:
+                found[each] = Mapped(*entry, each.kind)
+            else:
+                names[name] = each
+        entries = self._memos.get_many(names)
+        gone = set(self._writer.rely_on([cid for cid, _size in entries.values()])) if entries else ()
+        found |= {
+            names[name]: Mapped(*entry, names[name].kind) for name, entry in entries.items() if entry[0] not in gone
+        }
+        for each, mapped in found.items():
+            self._remember(each.oid.raw + each.kind.encode(), mapped)
         return found
 
     def add(self, oid: ObjectId, mapped: Mapped) -> None:
@@ -61,7 +81,7 @@ class MemoTable:
 
     def flush(self) -> None:
         """Return when all that was added, and the blocks, are durable."""
-        self._writer.flush()
+        self._flush()
         self._memos.put_many(self._new)
         self._new.clear()
 

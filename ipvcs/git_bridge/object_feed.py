@@ -6,7 +6,7 @@ for its type alone.
 Spec: git-cat-file(1), "BATCH OUTPUT"
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from subprocess import PIPE
@@ -14,12 +14,13 @@ from typing import IO, Final, Self
 
 from ipvcs.errors import IpvcsError, NotFoundError
 from ipvcs.git_bridge.git import GitRepository
-from ipvcs.objects.git.object_id import ObjectId, ObjectIdError
+from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType
 
 _FORMAT: Final = "--batch=%(objectname) %(objecttype) %(objectsize) %(rest)"
 """`%(rest)` makes git take the first word of each line alone; what follows is the path that `rev-list` prints."""
 _SKIP_SIZE: Final = 1024 * 1024
+_TYPES: Final = {git_type.encode(): git_type for git_type in GitType}
 
 
 class GitObjectMissingError(NotFoundError):
@@ -95,9 +96,9 @@ def _parse(line: bytes, file: IO[bytes]) -> FedObject:
     if len(words) >= 2 and words[1].strip() in (b"missing", b"ambiguous"):
         raise GitObjectMissingError(words[0].decode(errors="replace"))
     try:
-        name, git_type, size = words[:3]
-        return FedObject(ObjectId.parse(name.decode()), GitType(git_type.decode()), int(size), file, int(size))
-    except (ValueError, ObjectIdError) as exc:
+        size = int(words[2])
+        return FedObject(ObjectId(bytes.fromhex(words[0].decode())), _TYPES[words[1]], size, file, size)
+    except (ValueError, LookupError) as exc:
         raise FeedError(f"git cat-file prints '{line[:100].decode(errors='replace')}'") from exc
 
 
@@ -156,6 +157,19 @@ class ObjectReader:
         self._stdin.flush()
         self._current = _parse(self._stdout.readline(), self._stdout)
         return self._current
+
+    def get_many(self, oids: Sequence[ObjectId]) -> Iterator[FedObject]:
+        """Yield objects that are asked for all at once; each can be read until the next. Raises GitObjectMissingError.
+
+        They are so few that their ids fit into a pipe: who writes while git writes would wait for ever.
+        """
+        self._skip()
+        self._stdin.write(b"".join([b"%b\n" % oid.hex.encode() for oid in oids]))
+        self._stdin.flush()
+        for _oid in oids:
+            self._skip()
+            self._current = _parse(self._stdout.readline(), self._stdout)
+            yield self._current
 
     def _skip(self) -> None:
         current, self._current = self._current, None

@@ -46,9 +46,16 @@ class EntryLinks:
         entries = self._entry.findall(body)
         return entries if sum(map(len, entries)) == len(body) else None  # else something is between them
 
-    def unknown(self, entries: Iterable[bytes]) -> list[TreeEntry]:
-        """Return those of `entries`, as `split` gives them, whose links are not known."""
-        return [parse_tree(entry, self._format)[0] for entry in self._missing(entries)]
+    def unknown(self, entries: Iterable[bytes]) -> list[bytes]:
+        """Return those of `entries`, as `split` gives them, whose links are not known. The others are young now."""
+        young, old = self._young, self._old
+        missing = [entry for entry in entries if entry not in young]
+        if not old:
+            return missing
+        for entry in missing:
+            if entry in old:
+                self._keep(entry, old[entry])
+        return [entry for entry in missing if entry not in old]
 
     def try_build(
         self,
@@ -67,7 +74,7 @@ class EntryLinks:
         """
         if len(payload) > MAX_INLINE_TREE:
             return None
-        for written in self._missing(entries):
+        for written in self.unknown(entries):
             (entry,) = parse_tree(written, self._format)
             target = lookup(entry)
             if opaque_reason([entry]) is not None or (target is not None and target.kind is NodeKind.VERBATIM):
@@ -82,17 +89,6 @@ class EntryLinks:
         if flat.is_too_large:
             return None
         return put_flat(flat, unixfs.encode(UnixfsData(DataType.DIRECTORY, data=payload)), writer)
-
-    def _missing(self, entries: Iterable[bytes]) -> list[bytes]:
-        """Return those of `entries` that are not known; the others are young from now on."""
-        young, old = self._young, self._old
-        missing = [entry for entry in entries if entry not in young]
-        if not old:
-            return missing
-        for entry in missing:
-            if entry in old:
-                self._keep(entry, old[entry])
-        return [entry for entry in missing if entry not in old]
 
     def _add(self, entry: bytes, name: bytes, target: Mapped | None) -> None:
         if target is None:

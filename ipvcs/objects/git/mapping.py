@@ -12,7 +12,7 @@ Non-goal: finding and ordering objects; git does that (`rev-list --objects`).
 Spec: DESIGN §3.1; docs/git-mapping.md
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -105,19 +105,18 @@ class Mapper:
         self._writer.put(block)
         return Mapped(block.cid, len(body), kind)
 
-    def split_tree(self, body: bytes) -> tuple[list[bytes] | None, list[TreeEntry]]:
-        """Return (entries, new): the entries of a tree as `map_tree` takes them, and those whose targets it will ask
-        `lookup` for, unless other trees get them before; what else the tree leads to has been mapped here.
+    def split_tree(self, body: bytes) -> list[bytes] | None:
+        """Return the entries of a tree's body, each as it is written, None when it does not parse."""
+        return self._links.split(body)
 
-        Of a tree that does not parse `entries` is None, and `new` has those that do.
+    def unlinked(self, entries: Iterable[bytes]) -> list[bytes]:
+        """Return those of `entries`, as `split_tree` gives them, of which `lookup` may be asked when their tree
+        is mapped. What the others lead to has been mapped here.
         """
-        entries = self._links.split(body)
-        if entries is None:
-            return None, list(ParsedTree.of(body, self.object_format).entries)
-        return entries, self._links.unknown(entries)
+        return self._links.unknown(entries)
 
     def map_tree(self, oid: ObjectId, payload: bytes, entries: Sequence[bytes] | None = None) -> Mapped:
-        """Map the tree `oid` after its children; `entries` is what `split_tree` says, if the caller has asked it.
+        """Map the tree `oid` after its children; `entries` is what `split_tree` gave, if it was asked.
 
         Arguments and errors else as `map_commit`.
         """

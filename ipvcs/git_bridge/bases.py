@@ -7,18 +7,19 @@ alone, or lost its memory, finds their nodes in the packs' tables of commits; ea
 from ipvcs.git_bridge.commits_table import CommitsTable, read_commits
 from ipvcs.git_bridge.conversion import Converter
 from ipvcs.git_bridge.git import GitRepository
-from ipvcs.git_bridge.local_objects import LocalObjects
-from ipvcs.git_bridge.object_feed import TypeReader
+from ipvcs.git_bridge.local_objects import commits_among
 from ipvcs.git_bridge.published_tree import PublishedTree
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import Block, BlockReader
 from ipvcs.objects.git.check import Checker, Claim
 from ipvcs.objects.git.layout import Mapped
+from ipvcs.objects.git.mapping import Reference
 from ipvcs.objects.git.modes import NodeKind
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.storage.closure import IncompleteError, rely_on_closure
 from ipvcs.storage.home import Home
 from ipvcs.storage.interface import BlockWriting
+from ipvcs.storage.pins import Pin
 
 
 class Bases:
@@ -35,7 +36,6 @@ class Bases:
         converter: Converter,
         tree: PublishedTree,
     ) -> None:
-        self._home = home
         self._reader = reader
         self._writer = writer
         self._converter = converter
@@ -43,18 +43,19 @@ class Bases:
         self._tables: list[CommitsTable] | None = None
         self.commits: list[ObjectId] = []
         self.complete = True
-        with TypeReader.open(repository) as objects:
-            facts = LocalObjects(repository, objects)
-            here = [oid for oid in sorted({ref.oid for ref in tree.refs.values()}) if facts.is_commit(oid)]
+        here = commits_among(repository, sorted({ref.oid for ref in tree.refs.values()}))
+        # All at once: of refs there may be thousands, and each push looks at all of them.
+        found = converter.find_many([Reference(oid, NodeKind.COMMIT) for oid in here])
+        mapped = {reference.oid: each for reference, each in found.items()}
+        pins = home.pins.get_many([each.cid for each in mapped.values()])
         for oid in here:
-            if self._is_mapped(oid):
+            if (each := mapped.get(oid)) is not None:
+                self.complete = self._protect(each.cid, pins.get(each.cid)) and self.complete
+            if each is not None or self._take_from_table(oid):
                 self.commits.append(oid)
 
-    def _is_mapped(self, oid: ObjectId) -> bool:
-        """Whether the node of `oid` may be linked to, after finding out which it is."""
-        if (found := self._converter.find(oid, NodeKind.COMMIT)) is not None:
-            self.complete = self._protect(found.cid) and self.complete
-            return True
+    def _take_from_table(self, oid: ObjectId) -> bool:
+        """Find out which node is that of `oid`, and whether it may be linked to."""
         if (claim := self._look_up(oid)) is None:
             return False
         Checker(self._reader, self._tree.manifest.object_format, self._tree.manifest.profile).check(claim)
@@ -64,9 +65,8 @@ class Bases:
         self.complete = False
         return True
 
-    def _protect(self, cid: Cid) -> bool:
+    def _protect(self, cid: Cid, pin: Pin | None) -> bool:
         """Protect all that `cid` reaches; False when some of it is not here. What is pinned needs no walk."""
-        pin = self._home.pins.try_get(cid)
         if pin is not None:
             return pin.complete
         try:

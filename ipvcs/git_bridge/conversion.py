@@ -110,6 +110,10 @@ class Converter:
         """Return what `oid` was mapped as, None when it was not, or when it is of another type than `kind` says."""
         return self._memos.find(oid, kind)
 
+    def find_many(self, references: Iterable[Reference]) -> dict[Reference, Mapped]:
+        """Return what is known of `references`; see `find`."""
+        return self._memos.find_many(references)
+
     def add(self, oid: ObjectId, mapped: Mapped) -> None:
         """Take over what somebody else says `oid` is mapped as, whose block the caller has checked and stored."""
         self._memos.add(oid, mapped)

@@ -39,14 +39,15 @@ class KeptRoots:
         """
         name = f"{self._prefix}{number}"
         ours: list[Pin] = []
+        pinned = self._pins.get_many([root, *tips, *trees])
         for cid in dict.fromkeys((root, *tips)):
-            before = self._pins.try_get(cid)
+            before = pinned.get(cid)
             if before is not None and before.mode is PinMode.RECURSIVE and not before.name.startswith(_PREFIX):
                 continue  # somebody's own, which keeps it as well
             whole = complete if before is None else before.complete or complete
             ours.append(Pin(cid, PinMode.RECURSIVE, name, whole))
         for cid in set(trees).difference((root, *tips)):
-            before = self._pins.try_get(cid)
+            before = pinned.get(cid)
             if before is None or (before.mode is PinMode.DIRECT and before.name.startswith(_PREFIX)):
                 ours.append(Pin(cid, PinMode.DIRECT, name))
         self._pins.add(ours)

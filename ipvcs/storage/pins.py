@@ -77,6 +77,12 @@ class Pins:
             value = txn.get(cid.raw, db=self._store.pins)
         return _unpack(cid, value) if value is not None else None
 
+    def get_many(self, cids: Iterable[Cid]) -> dict[Cid, Pin]:
+        """Return the pins of those of `cids` that have one."""
+        with self._store.read() as txn:
+            values = {cid: txn.get(cid.raw, db=self._store.pins) for cid in cids}
+        return {cid: _unpack(cid, value) for cid, value in values.items() if value is not None}
+
     def get(self, cid: Cid) -> Pin:
         """Return the pin of `cid` itself. Raises NotPinnedError."""
         if (pin := self.try_get(cid)) is None:

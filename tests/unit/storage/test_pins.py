@@ -20,6 +20,7 @@ def test_pins_come_back_with_mode_name_and_completeness_after_reopening(home: Ho
     with open_home(home.path) as again:
         assert sorted(again.pins.iter_pins(), key=lambda pin: pin.cid) == sorted(pins, key=lambda pin: pin.cid)
         assert again.pins.get(ROOT.cid) == pins[0]
+        assert again.pins.get_many([LEFT.cid, ROOT.cid, Cid.of(bytes(32))]) == {LEFT.cid: pins[1], ROOT.cid: pins[0]}
 
 
 def test_a_recursive_pin_replaces_a_direct_one_but_not_the_reverse(home: Home) -> None:

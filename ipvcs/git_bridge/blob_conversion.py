@@ -111,13 +111,13 @@ class BlobQueue:
     def _submit(self) -> None:
         found = self._memos.find_many(self._gathered)
         missing = [each for each in self._gathered if not self._protect(found.get(each))]
+        while len(self._batches) >= UNDER_WAY:
+            self._collect()
         self._batches.append((len(self._gathered), missing))
         self._waiting.difference_update(each for each in self._gathered if each in found)
         self._gathered = []
         if missing:
             self._converter.submit(missing)
-        while len(self._batches) > UNDER_WAY:
-            self._collect()
 
     def _collect(self) -> None:
         size, missing = self._batches.popleft()

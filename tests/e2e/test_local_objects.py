@@ -2,7 +2,7 @@
 
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects, commits_among
-from ipvcs.git_bridge.object_feed import ObjectReader
+from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType
 from tests.e2e.real_git import Git
@@ -32,7 +32,7 @@ def test_a_revision_is_resolved_as_git_does(git: Git) -> None:
         ":/ x": None, "main@{0}^{/x}": None, "main^{/x}": commit, "main^{/ x}": None, absent: absent,
         "refs/heads/other": None, "-x": None,
     }  # fmt: skip
-    with ObjectReader.open(repository) as reader:
+    with TypeReader.open(repository) as reader:
         facts = LocalObjects(repository, reader)
         for revision, oid in expected.items():
             assert facts.resolve(revision.encode()) == (None if oid is None else ObjectId.parse(oid)), revision

@@ -54,79 +54,72 @@ class FetchRequest:
     quiet: bool = False
 
 
-def fetch(
-    request: FetchRequest,
-    repository: GitRepository,
-    reader: FetchReader,
-    tree: PublishedTree,
-    directory: Path,
-    progress: OnProgress,
-) -> bool:
-    """Bring what is asked for into `repository`; return whether it was checked that nothing of it is missing.
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Fetches what `request` says of the published `tree` into `repository`; `directory` takes temporary files.
 
-    Args:
-        request: what.
-        repository: whereto.
-        reader: wherefrom.
-        tree: the published repository.
-        directory: takes temporary files.
-        progress: told how many objects have come by themselves; git shows it for packs.
-
-    Raises:
-        LyingRepositoryError, GitNodeError: the published repository is not what it says.
-        GitError: a pack is damaged, or an object in it malformed.
-        MissingLocallyError, RemoteCommandError: a block can't be had.
+    `progress` is told how many objects have come by themselves; git shows it for packs.
     """
-    is_checked = _fetch(request, repository, reader, tree, directory, progress)
-    if request.follows_tags:
-        with TypeReader.open(repository) as types:
-            tags = _tags_to_follow(tree, types)
-        if tags:
-            ObjectFetch(repository, reader, tree, tags, directory, None, progress).run()
+
+    request: FetchRequest
+    repository: GitRepository
+    reader: FetchReader
+    tree: PublishedTree
+    directory: Path
+    progress: OnProgress
+
+    def run(self) -> bool:
+        """Do it; return whether it was checked that nothing is missing, if git would rely on that.
+
+        Raises:
+            LyingRepositoryError, GitNodeError: the published repository is not what it says.
+            GitError: a pack is damaged, or an object in it malformed.
+            MissingLocallyError, RemoteCommandError: a block can't be had.
+        """
+        shallow = read_shallow(self.repository)
+        way = choose_way(self.request, is_shallow=bool(shallow))
+        if way is FetchWay.OBJECTS:
+            is_checked = self._by_objects(self.request.wanted, self.request.depth)
+        else:
+            is_checked = self._by_packs(shallow)
+        if self.request.follows_tags and (tags := self._tags_to_follow()):
+            self._by_objects(tags, None)
             return False
-    return is_checked
+        return is_checked and self.request.checks
 
+    def _by_objects(self, wanted: Sequence[ObjectId], depth: Depth | None) -> bool:
+        return ObjectFetch(self.repository, self.reader, self.tree, wanted, self.directory, depth, self.progress).run()
 
-def _tags_to_follow(tree: PublishedTree, types: TypeReader) -> list[ObjectId]:
-    """Return the tag objects that are not here although what they lead to is."""
-    tags = {tree.refs[name].oid: oid for name, oid in tree.peeled.items() if name in tree.refs}
-    return [tag for tag, oid in tags.items() if types.try_get(tag) is None and types.try_get(oid) is not None]
+    def _by_packs(self, shallow: frozenset[ObjectId]) -> bool:
+        request = self.request
+        trusts = not shallow  # else an object may be here without its history
+        packs = PackFetch(self.repository, self.reader, self.tree, request.wanted, trusts=trusts, quiet=request.quiet)
+        try:
+            is_checked = packs.run(checks=request.checks)
+        except RemoteCommandError:
+            if request.way is not None or not self._has_objects():
+                raise
+            return self._by_objects(request.wanted, request.depth)
+        if shallow and request.depth is not None:
+            write_shallow(self.repository, packs.still_cut(shallow))
+        return is_checked
 
+    def _has_objects(self) -> bool:
+        """Tell whether somebody has the nodes of what is wanted: then packs are not missing because nobody is there."""
+        cids = {ref.oid: ref.cid for ref in self.tree.refs.values()}
+        wanted = [cids[oid] for oid in self.request.wanted if oid in cids]
+        try:
+            self.reader.fetch_all(wanted, recursive=False, timeout=_SECOND_TRY)
+        except RemoteCommandError:
+            return False
+        return True
 
-def _fetch(
-    request: FetchRequest,
-    repository: GitRepository,
-    reader: FetchReader,
-    tree: PublishedTree,
-    directory: Path,
-    progress: OnProgress,
-) -> bool:
-    shallow = read_shallow(repository)
-    if choose_way(request, is_shallow=bool(shallow)) is FetchWay.OBJECTS:
-        ObjectFetch(repository, reader, tree, request.wanted, directory, request.depth, progress).run()
-        return False
-    trusts = not shallow  # else an object may be here without its history
-    packs = PackFetch(repository, reader, tree, request.wanted, trusts=trusts, quiet=request.quiet)
-    try:
-        is_checked = packs.run(checks=request.checks)
-    except RemoteCommandError:
-        if request.way is not None or not _has_objects(reader, tree, request.wanted):
-            raise
-        ObjectFetch(repository, reader, tree, request.wanted, directory, request.depth, progress).run()
-        return False
-    if shallow and request.depth is not None:
-        write_shallow(repository, packs.still_cut(shallow))
-    return is_checked
-
-
-def _has_objects(reader: FetchReader, tree: PublishedTree, wanted: Sequence[ObjectId]) -> bool:
-    """Tell whether somebody has the nodes of what is wanted: then packs are not missing because nobody is there."""
-    cids = {ref.oid: ref.cid for ref in tree.refs.values()}
-    try:
-        reader.fetch_all([cids[oid] for oid in wanted if oid in cids], recursive=False, timeout=_SECOND_TRY)
-    except RemoteCommandError:
-        return False
-    return True
+    def _tags_to_follow(self) -> list[ObjectId]:
+        """Return the tag objects that are not here although what they lead to is."""
+        refs = self.tree.refs
+        tags = {refs[name].oid: oid for name, oid in self.tree.peeled.items() if name in refs}
+        with TypeReader.open(self.repository) as types:
+            return [tag for tag, oid in tags.items() if types.try_get(tag) is None and types.try_get(oid) is not None]
 
 
 def choose_way(request: FetchRequest, *, is_shallow: bool) -> FetchWay:

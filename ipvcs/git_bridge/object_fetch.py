@@ -71,8 +71,8 @@ class ObjectFetch:
     depth: Depth | None
     progress: OnProgress
 
-    def run(self) -> None:
-        """Do it.
+    def run(self) -> bool:
+        """Do it; return whether all that `wanted` reach was proven on the way, and is there: nothing need be checked.
 
         Raises:
             LyingRepositoryError: one of `wanted` is no ref's.
@@ -82,8 +82,9 @@ class ObjectFetch:
         """
         with TypeReader.open(self.repository) as types:
             facts = LocalObjects(self.repository, types)
-            if facts.is_empty() or not self._bring(facts):
-                self._bring(None)
+            if not facts.is_empty() and self._bring(facts):
+                return False
+            return self._bring(None) and self.depth is None
 
     def _bring(self, facts: LocalObjects | None) -> bool:
         """Fetch what `facts` do not know; False: something that they know lacks what it leads to."""

@@ -9,7 +9,7 @@ from typing import IO, Final, Protocol
 
 from ipvcs.errors import UsageError
 from ipvcs.git_bridge.conversion import OnProgress
-from ipvcs.git_bridge.fetch import FetchReader, FetchRequest, FetchWay, fetch
+from ipvcs.git_bridge.fetch import Fetcher, FetchReader, FetchRequest, FetchWay
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.helper_protocol import (
     CapabilitiesAsked,
@@ -223,7 +223,7 @@ class RemoteHelper:
         )
         node = self._node
         progress = _show_nothing if quiet else node.progress("Receiving objects")
-        is_checked = fetch(request, self._repository, node.reader, tree, node.home.temporary, progress)
+        is_checked = Fetcher(request, self._repository, node.reader, tree, node.home.temporary, progress).run()
         self._say(*((b"connectivity-ok", b"") if is_checked else (b"",)))
 
     # ---- push ----

@@ -19,51 +19,11 @@ from ipvcs.objects.git.layout import put_file
 from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.storage.home import Home, open_home
 from tests.cli_runner import Ipvcs
-from tests.e2e.daemons import Daemons
-from tests.e2e.fetching import address_of, bootstrap, noise, peer_of
+from tests.e2e.fetching import noise
+from tests.e2e.git_net import Net, clone
 from tests.e2e.git_user import GitUser
 
 pytestmark = pytest.mark.network
-
-
-class Net:
-    """A publisher and a reader who meet through a third node."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.daemons = Daemons(path)
-        middle = self.daemons.start(self.daemons.make_home("middle"))
-        self.publisher, self.reader = (self.daemons.make_home(name) for name in ("publisher", "reader"))
-        for home in (self.publisher, self.reader):
-            bootstrap(home, address_of(middle))
-        self.running = {home: self.daemons.start(home) for home in (self.publisher, self.reader)}
-        self.name = peer_of(self.running[self.publisher])
-
-    def url(self, path: Path) -> str:
-        """Return a remote of the publisher's name that no other test uses."""
-        return f"ipfs::/ipns/{self.name}/{path.name}"
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
-    made = Net(tmp_path_factory.mktemp("net"))
-    yield made
-    made.daemons.close()
-
-
-@pytest.fixture
-def author(net: Net, tmp_path: Path) -> GitUser:
-    """The publisher, with a repository of one commit whose remote `ipfs` is a place behind its name."""
-    user = GitUser(tmp_path / "work", net.publisher).init()
-    user("remote", "add", "ipfs", net.url(tmp_path))
-    user.commit("file", "one")
-    return user
-
-
-def clone(net: Net, tmp_path: Path, name: str = "clone", *words: str) -> GitUser:
-    """Clone what the author pushed, as the reader."""
-    GitUser(tmp_path, net.reader)("clone", "-q", *words, net.url(tmp_path), name)
-    return GitUser(tmp_path / name, net.reader)
 
 
 @pytest.mark.parametrize("object_format", ObjectFormat)

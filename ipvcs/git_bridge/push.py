@@ -213,10 +213,12 @@ class Pusher:
         self, standing: Standing, tree: PublishedTree, refs: dict[RefName, Ref], pack: StoredPack | None
     ) -> PublishedTree:
         before = tree.manifest
+        # What was deleted and comes again is packed into the same bytes, whose name is listed already.
+        is_new = pack is not None and f"{pack.entry.name}.pack".encode() not in tree.packs
         manifest = replace(
             before,
             head=self._choose_head(before.head, refs),
-            packs=before.packs if pack is None else (*before.packs, pack.entry),
+            packs=(*before.packs, pack.entry) if pack is not None and is_new else before.packs,
             previous=standing.place.repository if standing.tree else None,
             sequence=before.sequence + 1,
             published=int(time.time()),

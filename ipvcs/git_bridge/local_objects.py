@@ -41,6 +41,11 @@ class LocalObjects:
 
     def resolve(self, revision: bytes) -> ObjectId | None:
         """Return the id that a revision names, None when it names nothing."""
+        if revision.split() == [revision]:  # a ref's name, or an id: what git sends, and no process for each
+            try:
+                return self._reader.find(revision).oid
+            except GitObjectMissingError:
+                return None
         text = revision.decode(errors="surrogateescape")
         try:
             out = self._repository.run("rev-parse", "--verify", "-q", "--end-of-options", text)

@@ -47,6 +47,18 @@ class ReadOnlyRemoteError(UsageError):
         self.url = url
 
 
+class PartialFetchError(UsageError):
+    """Git wants a part of the objects, and would ask for each of the others when it misses it."""
+
+    exit_code = 128
+
+    def __init__(self, url: RemoteUrl) -> None:
+        super().__init__(
+            f"cannot fetch a part of '{url}': it has no filters", hint="without '--filter' all of it comes"
+        )
+        self.url = url
+
+
 class HelperReader(ExpectingReader, FetchingReader, Protocol):
     """The home's blocks and, behind them, the network's."""
 
@@ -150,6 +162,8 @@ class RemoteHelper:
             target, _, expected = value.rpartition(b":")
             oid = ObjectId.parse(expected.decode(errors="replace"))
             options.leases[target] = oid if any(oid.raw) else None
+        elif name == "filter":  # "unsupported" would be ignored, and git ask us for what we ask git whether it has
+            raise PartialFetchError(self._url)
         else:
             return b"unsupported"
         return b"ok"

@@ -132,11 +132,11 @@ def test_one_push_creates_updates_and_deletes(author: GitUser) -> None:
 def test_what_was_deleted_can_be_pushed_again(net: Net, tmp_path: Path, author: GitUser) -> None:
     """Git packs it into the same bytes as before, and a pack can't be listed twice."""
     author("push", "-q", "ipfs", "main", "main:refs/tags/only")
-    for time in range(2):
+    for turn in range(2):
         author("checkout", "-q", "-B", "side", "main")
         author.commit("file", "aside")
         author("push", "-q", "ipfs", "side")
-        assert clone(net, tmp_path, f"clone{time}", "-b", "side").objects("HEAD") == author.objects("side")
+        assert clone(net, tmp_path, f"clone{turn}", "-b", "side").objects("HEAD") == author.objects("side")
         author("push", "-q", "ipfs", ":side")
 
 

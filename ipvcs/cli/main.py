@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import click
 
 from ipvcs.cli.app import App
-from ipvcs.cli.ui import ReaderGoneError, Ui, output_errors
+from ipvcs.cli.ui import ReaderGoneError, Ui, output_errors, printable
 from ipvcs.errors import IpvcsError
 
 _COMMANDS: Final[dict[str, str]] = {
@@ -154,15 +154,10 @@ def _iterate_leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _print_error(message: str, hint: str | None) -> None:
     with suppress(OSError):  # that nobody can be told changes nothing about what happened
-        print(f"error: {_printable(message)}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         if hint:
             dim, plain = ("\x1b[2m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-            print(f"{dim}hint: {_printable(hint)}{plain}", file=sys.stderr)
-
-
-def _printable(text: str) -> str:
-    """Return `text` with control characters escaped: it may quote strangers' names, which must not drive terminals."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+            print(f"{dim}hint: {printable(hint)}{plain}", file=sys.stderr)
 
 
 def _lower_first(text: str) -> str:

@@ -37,6 +37,11 @@ class ReaderGoneError(IpvcsError):
         super().__init__("nobody reads standard output any more")
 
 
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped: it may quote strangers' names, which must not drive terminals."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 class Ui:
     """Where a command writes. `bars` is whether it shows progress; None decides by the terminal."""
 
@@ -73,7 +78,7 @@ class Ui:
     def note(self, line: str) -> None:
         """Tell the person, not the program that reads stdout. That nobody can be told is no failure."""
         with suppress(OSError):
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
 
     def warn(self, line: str) -> None:
         """Tell the person that something is not as it should be."""

@@ -1,6 +1,8 @@
 """What the user's repository knows of objects: the facts that a push is judged by."""
 
-from ipvcs.git_bridge.git import GitError, GitRepository
+from collections.abc import Sequence
+
+from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.object_feed import GitObjectMissingError, ObjectReader
 from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.objects.git.payload import GitType
@@ -39,16 +41,8 @@ class LocalObjects:
         """Whether the commit `old` is in the history of `new`; both are there."""
         return self._repository.ask("merge-base", "--is-ancestor", old.hex, new.hex)
 
-    def resolve(self, revision: bytes) -> ObjectId | None:
-        """Return the id that a revision names, None when it names nothing."""
-        if revision.split() == [revision]:  # a ref's name, or an id: what git sends, and no process for each
-            try:
-                return self._reader.find(revision).oid
-            except GitObjectMissingError:
-                return None
-        text = revision.decode(errors="surrogateescape")
-        try:
-            out = self._repository.run("rev-parse", "--verify", "-q", "--end-of-options", text)
-        except GitError:
-            return None
-        return ObjectId.parse(out.decode().strip())
+    def resolve_all(self, revisions: Sequence[bytes]) -> list[ObjectId | None]:
+        """Return the ids that revisions name, None for each that names nothing: one process for thousands of refs."""
+        names = b"".join(revision + b"\n" for revision in revisions)
+        found = self._repository.run("cat-file", "--batch-check=%(objectname)", stdin=names).split(b"\n")[:-1]
+        return [None if b" " in line else ObjectId.parse(line.decode()) for line in found]

@@ -121,13 +121,8 @@ class ObjectReader:
 
     def get(self, oid: ObjectId) -> FedObject:
         """Return an object; the one before it can't be read any more. Raises GitObjectMissingError."""
-        return self.find(oid.hex.encode())
-
-    def find(self, revision: bytes) -> FedObject:
-        """Return the object that a revision without white space names. Otherwise as `get`."""
-        assert revision.split() == [revision]
         self._skip()
-        self._stdin.write(revision + b"\n")
+        self._stdin.write(oid.hex.encode() + b"\n")
         self._stdin.flush()
         self._current = _parse(self._stdout.readline(), self._stdout)
         return self._current

@@ -246,9 +246,10 @@ class RemoteHelper:
         asked: list[Asked] = []
         unmatched: list[Verdict] = []
         with ObjectReader.open(self._repository) as objects:
-            facts = LocalObjects(self._repository, objects)
+            sources = [spec.source for spec in specs if spec.source]
+            found = dict(zip(sources, LocalObjects(self._repository, objects).resolve_all(sources), strict=True))
             for spec in specs:
-                new = facts.resolve(spec.source) if spec.source else None
+                new = found.get(spec.source)
                 if spec.source and new is None:
                     unmatched.append(Verdict(spec.target, NO_MATCH))
                     continue

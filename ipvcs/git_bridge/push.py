@@ -139,6 +139,7 @@ class Pusher:
             RemoteCommandError: nobody could be asked.
             PlaceTakenError: something else is where the repository should be.
             NotARepositoryError, ManifestError and the like: what was pushed there can't be read.
+            OtherFormatError: it has ids of another hash function.
         """
         found = self._names.newest(self._target.name.to_base36(), self._target.name)
         root = None if found.path is None else resolve(self._reader, parse_path(found.path)).cid
@@ -146,6 +147,7 @@ class Pusher:
         tree = None
         if place.repository is not None and is_published(self._reader, place.repository):
             tree = read_published(self._reader, place.repository)
+            tree.check_format(self._repository.object_format)
         assert found.state is not None, "a key's name has a state"
         return Standing(found.state, place, tree, found.warnings)
 

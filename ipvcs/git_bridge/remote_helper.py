@@ -214,6 +214,7 @@ class RemoteHelper:
 
     def _fetch(self, wanted: Sequence[ObjectId]) -> None:
         tree = self._listed or self._read()
+        tree.check_format(self._repository.object_format)
         unique = sorted(set(wanted))
         quiet = self._options.verbosity < 1 or not self._options.progress
         if self._by_objects:

@@ -140,6 +140,27 @@ def test_what_was_deleted_can_be_pushed_again(net: Net, tmp_path: Path, author: 
         author("push", "-q", "ipfs", ":side")
 
 
+@pytest.mark.parametrize("object_format", ObjectFormat)
+def test_repositories_of_different_hash_functions_exchange_nothing(
+    net: Net, tmp_path: Path, object_format: ObjectFormat
+) -> None:
+    other = next(each for each in ObjectFormat if each is not object_format)
+    author = GitUser(tmp_path / "work", net.publisher).init(object_format)
+    author.commit("file", "one")
+    author("push", "-q", net.url(tmp_path), "main")
+    user = GitUser(tmp_path / "other", net.publisher).init(other)
+    user.commit("file", "two")
+    before = user.refs()
+    for words in (("push", net.url(tmp_path), "main:other"), ("fetch", net.url(tmp_path), "main:theirs")):
+        said = user.run(*words)
+        assert said.code == 128
+        assert f"error: the remote has {object_format} ids, and this repository {other} ids\nhint: " in said.err, (
+            said.err
+        )
+        assert user.refs() == before
+        assert author.remote_refs(net.url(tmp_path)) == author.refs()
+
+
 def test_refusals_are_in_gits_own_words(net: Net, tmp_path: Path, author: GitUser) -> None:
     author.commit("file", "two")
     author("tag", "v1", "main~1")

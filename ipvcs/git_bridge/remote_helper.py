@@ -22,11 +22,11 @@ from ipvcs.git_bridge.helper_protocol import (
 )
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.names import Names
-from ipvcs.git_bridge.object_feed import ObjectReader
+from ipvcs.git_bridge.object_feed import GitObjectMissingError, ObjectReader
 from ipvcs.git_bridge.object_fetch import FetchingReader, fetch_objects
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
 from ipvcs.git_bridge.push import Pusher, Target
-from ipvcs.git_bridge.ref_updates import NO_MATCH, Asked, Verdict
+from ipvcs.git_bridge.ref_updates import Asked, Verdict
 from ipvcs.git_bridge.remote_url import RemoteUrl
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
@@ -245,15 +245,13 @@ class RemoteHelper:
 
     def _push(self, specs: Sequence[PushSpec]) -> None:
         asked: list[Asked] = []
-        unmatched: list[Verdict] = []
         with ObjectReader.open(self._repository) as objects:
             sources = [spec.source for spec in specs if spec.source]
             found = dict(zip(sources, LocalObjects(self._repository, objects).resolve_all(sources), strict=True))
             for spec in specs:
                 new = found.get(spec.source)
                 if spec.source and new is None:
-                    unmatched.append(Verdict(spec.target, NO_MATCH))
-                    continue
+                    raise GitObjectMissingError(spec.source.decode(errors="replace"))
                 has_lease = spec.target in self._options.leases
                 expected = self._options.leases.get(spec.target)
                 asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
@@ -264,7 +262,7 @@ class RemoteHelper:
             self._node.note(
                 f"warning: nobody serves '{self._url}' any more when this command has ended; `ipvcs daemon` does"
             )
-        self._say(*map(_answer, [*verdicts, *unmatched]), b"")
+        self._say(*map(_answer, verdicts), b"")
 
 
 def _answer(verdict: Verdict) -> bytes:

@@ -252,6 +252,25 @@ def test_refs_of_any_name_that_git_takes(net: Net, tmp_path: Path, author: GitUs
     assert clone(net, tmp_path, "mirror", "--mirror").refs() == expected
 
 
+def test_revisions_of_every_sort_are_pushed_and_what_is_missing_is_an_error(
+    net: Net, tmp_path: Path, author: GitUser
+) -> None:
+    first = author("rev-parse", "main").strip()
+    author.commit("file", "second of them")
+    tree = author("rev-parse", "main^{tree}").strip()
+    specs = [f"{first}:refs/heads/id", "main~1:refs/heads/relative", "HEAD^{/second of}:refs/heads/by-words"]
+    author("push", "-q", "ipfs", *specs, "HEAD^{tree}:refs/odd/tree")
+    main = author("rev-parse", "main").strip()
+    expected = {
+        "refs/heads/by-words": main, "refs/heads/id": first, "refs/heads/relative": first, "refs/odd/tree": tree,
+    }  # fmt: skip
+    assert author.remote_refs("ipfs") == expected
+    said = author.run("push", "ipfs", f"{'12' * 20}:refs/heads/missing", "main")
+    assert said.code == 1
+    assert f"error: object '{'12' * 20}' is missing from the repository" in said.err
+    assert author.remote_refs("ipfs") == expected
+
+
 def test_five_thousand_refs_are_pushed_with_a_handful_of_processes(net: Net, tmp_path: Path, author: GitUser) -> None:
     ids = [author("rev-parse", "main").strip(), author.commit("file", "two")]
     lines = [f"create refs/heads/topic{number}/x {ids[number % 2]}\n" for number in range(5000)]

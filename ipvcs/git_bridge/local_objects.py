@@ -1,7 +1,5 @@
 """What the user's repository knows of objects: the facts that a push is judged by."""
 
-from collections.abc import Sequence
-
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.object_feed import GitObjectMissingError, ObjectReader
 from ipvcs.objects.git.object_id import ObjectId
@@ -40,9 +38,3 @@ class LocalObjects:
     def is_ancestor(self, old: ObjectId, new: ObjectId) -> bool:
         """Whether the commit `old` is in the history of `new`; both are there."""
         return self._repository.ask("merge-base", "--is-ancestor", old.hex, new.hex)
-
-    def resolve_all(self, revisions: Sequence[bytes]) -> list[ObjectId | None]:
-        """Return the ids that revisions name, None for each that names nothing: one process for thousands of refs."""
-        names = b"".join(revision + b"\n" for revision in revisions)
-        found = self._repository.run("cat-file", "--batch-check=%(objectname)", stdin=names).split(b"\n")[:-1]
-        return [None if b" " in line else ObjectId.parse(line.decode()) for line in found]

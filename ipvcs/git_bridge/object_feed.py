@@ -5,7 +5,7 @@
 Spec: git-cat-file(1), "BATCH OUTPUT"
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from subprocess import PIPE
@@ -98,6 +98,13 @@ def _parse(line: bytes, file: IO[bytes]) -> FedObject:
         return FedObject(ObjectId.parse(name.decode()), GitType(git_type.decode()), int(size), file, int(size))
     except (ValueError, ObjectIdError) as exc:
         raise FeedError(f"git cat-file prints '{line[:100].decode(errors='replace')}'") from exc
+
+
+def find_all(repository: GitRepository, revisions: Sequence[bytes]) -> list[ObjectId | None]:
+    """Return the ids of the objects that `revisions` name, None for each that names none, with one process for all."""
+    names = b"".join(revision + b"\n" for revision in revisions)
+    found = repository.run("cat-file", "--batch-check=%(objectname)", stdin=names).split(b"\n")[:-1]
+    return [None if b" " in line else ObjectId.parse(line.decode()) for line in found]
 
 
 class ObjectReader:

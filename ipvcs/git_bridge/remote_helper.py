@@ -20,9 +20,8 @@ from ipvcs.git_bridge.helper_protocol import (
     RefsAsked,
     SessionEnded,
 )
-from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.names import Names
-from ipvcs.git_bridge.object_feed import GitObjectMissingError, ObjectReader
+from ipvcs.git_bridge.object_feed import GitObjectMissingError, find_all
 from ipvcs.git_bridge.object_fetch import FetchingReader, fetch_objects
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
 from ipvcs.git_bridge.push import Pusher, Target
@@ -245,16 +244,15 @@ class RemoteHelper:
 
     def _push(self, specs: Sequence[PushSpec]) -> None:
         asked: list[Asked] = []
-        with ObjectReader.open(self._repository) as objects:
-            sources = [spec.source for spec in specs if spec.source]
-            found = dict(zip(sources, LocalObjects(self._repository, objects).resolve_all(sources), strict=True))
-            for spec in specs:
-                new = found.get(spec.source)
-                if spec.source and new is None:
-                    raise GitObjectMissingError(spec.source.decode(errors="replace"))
-                has_lease = spec.target in self._options.leases
-                expected = self._options.leases.get(spec.target)
-                asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
+        sources = [spec.source for spec in specs if spec.source]
+        found = dict(zip(sources, find_all(self._repository, sources), strict=True))
+        for spec in specs:
+            new = found.get(spec.source)
+            if spec.source and new is None:
+                raise GitObjectMissingError(spec.source.decode(errors="replace"))
+            has_lease = spec.target in self._options.leases
+            expected = self._options.leases.get(spec.target)
+            asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
         options = self._options
         progress = self._node.progress if options.progress and options.verbosity >= 1 else _show_nothing
         verdicts = self._pusher().push(asked, progress, atomic=options.atomic, dry_run=options.dry_run)

@@ -230,9 +230,16 @@ def lying_tables(forge: Forge) -> Iterator[tuple[str, bytes]]:
     yield "not a table of commits", b""
 
 
-def test_a_table_of_commits_that_is_malformed_is_refused_by_who_reads_it(forge: Forge, victim: Victim) -> None:
+def test_a_table_of_commits_that_is_malformed_is_refused_by_who_reads_it(
+    net: Net, tmp_path: Path, forge: Forge
+) -> None:
+    """A clone by the object graph does; who has some commits already may do without."""
+    user = GitUser(tmp_path, net.publisher, IPVCS_FETCH="objects")
     for problem, data in lying_tables(forge):
-        victim.refuses(forge.with_file(pack_path(forge, ".commits"), data), problem, "objects")
+        said = user.run("clone", "-q", f"ipfs://{forge.with_file(pack_path(forge, '.commits'), data)}", "clone")
+        assert said.code == 128
+        assert problem in said.err, said.err
+        assert not (tmp_path / "clone").exists()
 
 
 def swapped_table(forge: Forge) -> Cid:

@@ -86,7 +86,8 @@ def test_the_helper_run_by_hand_says_what_it_is(net: Net, tmp_path: Path) -> Non
     for words in ((), ("a", "b", "c")):
         done = by_hand(*words, home=net.reader, cwd=tmp_path)
         assert done.returncode == 129
-        assert b"this is a remote helper, which git runs by itself" in done.stderr
+        assert b"\nhint: " in done.stderr
+        assert b"`git clone ipfs::/ipns/<NodeId>`" in done.stderr
     done = by_hand("a", "/ipns/self", home=net.reader, cwd=tmp_path, stdin=b"nonsense\n")
     assert done.returncode == 128
     assert done.stderr.startswith(b"error: git sends 'nonsense' here")

@@ -54,13 +54,13 @@ def slow_link(net: Net, rate: float) -> Iterator[SlowLink]:
 
 
 @contextmanager
-def gone(net: Net, number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-    """End the publisher while the block runs."""
-    net.running[net.publisher].end(number)
+def gone(net: Net, home: Path, number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+    """End the daemon of `home` while the block runs."""
+    net.running[home].end(number)
     try:
         yield
     finally:
-        net.running[net.publisher] = net.daemons.start(net.publisher)
+        net.running[home] = net.daemons.start(home)
 
 
 def received(net: Net) -> tuple[int, int]:
@@ -76,7 +76,7 @@ def test_a_clone_whose_publisher_is_killed_and_comes_back_goes_on_or_says_why(
     with slow_link(net, 12 * MIB) as link:
         cloning = GitUser(tmp_path, net.reader).start("clone", "-q", net.url(tmp_path), "clone")
         link.wait_passed(10 * MIB)
-        with gone(net, signal.SIGKILL):
+        with gone(net, net.publisher, signal.SIGKILL):
             assert cloning.poll() is None
         out, _ = cloning.communicate(timeout=45)
     if cloning.returncode:
@@ -101,7 +101,7 @@ def test_a_clone_without_its_publisher_fails_in_time_and_goes_on_later_where_it_
     with slow_link(net, 12 * MIB) as link:
         cloning = user.start("clone", "-q", net.url(tmp_path), "clone")
         link.wait_passed(10 * MIB)
-        with gone(net, signal.SIGKILL):
+        with gone(net, net.publisher, signal.SIGKILL):
             began = time.monotonic()
             out, _ = cloning.communicate(timeout=45)
             assert time.monotonic() - began < 15
@@ -119,6 +119,55 @@ def test_a_clone_without_its_publisher_fails_in_time_and_goes_on_later_where_it_
     assert received(net)[1] - before[1] <= 2, "what had come stayed"
 
 
+# ---- one's own daemon goes ----
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_push_whose_daemon_is_killed_as_it_publishes_changes_nothing_or_all(
+    net: Net, tmp_path: Path, author: GitUser, when: str
+) -> None:
+    author("push", "-q", "ipfs", "main")
+    old, new = author("rev-parse", "main").strip(), author.commit("file", "two")
+    kill = f"os.kill({net.running[net.publisher].process.pid}, 9)"
+    steps = f"({kill}, publish(*a))[1]" if when == "before" else f"(publish(*a), {kill})[0]"
+    first = (
+        f"import os; from ipvcs.git_bridge.names import Names as N; publish = N.publish; N.publish = lambda *a: {steps}"
+    )
+    user = GitUser(author.path, author.home).patched(first)
+    said = user.run("push", "-q", "ipfs", "main")
+    net.running[net.publisher].process.wait()
+    net.running[net.publisher] = net.daemons.start(net.publisher)
+    if when == "before":
+        assert said.code == 1
+        assert "error: no daemon is running" in said.err or "error: lost the daemon during" in said.err, said.err
+        assert author.remote_refs("ipfs") == {"refs/heads/main": old}
+        author("push", "-q", "ipfs", "main")
+    else:
+        assert (said.code, said.err) == (0, "")
+    assert author.remote_refs("ipfs") == {"refs/heads/main": new}
+    author("clone", "-q", net.url(tmp_path), "../copy")
+    assert GitUser(tmp_path / "copy", net.publisher).objects("HEAD") == author.objects("main")
+
+
+def test_a_clone_whose_own_daemon_is_killed_says_so_and_goes_on_later_where_it_was(
+    net: Net, tmp_path: Path, large: GitUser
+) -> None:
+    with slow_link(net, 12 * MIB) as link:
+        cloning = GitUser(tmp_path, net.reader).start("clone", "-q", net.url(tmp_path), "clone")
+        link.wait_passed(12 * MIB)
+        with gone(net, net.reader, signal.SIGKILL):
+            out, _ = cloning.communicate(timeout=10)
+            assert cloning.returncode == 128
+            assert out.startswith(b"error: lost the daemon during 'fetch': "), out
+            assert not (tmp_path / "clone").exists()
+    reader = clone(net, tmp_path)
+    assert reader.objects("HEAD") == large.objects("main")
+    assert received(net)[0] <= 28, "counted since its start: what had been flushed stayed"
+
+
+# ---- records expire ----
+
+
 def test_an_expired_name_is_said_to_be_one(net: Net, tmp_path: Path, author: GitUser) -> None:
     publisher, reader = Ipvcs(net.publisher), GitUser(tmp_path, net.reader)
     name = publisher.ok("key", "gen", tmp_path.name).out.strip()
@@ -127,7 +176,7 @@ def test_an_expired_name_is_said_to_be_one(net: Net, tmp_path: Path, author: Git
     publisher.ok("name", "publish", "--key", tmp_path.name, "--lifetime", "3s", path)
     expiry = time.monotonic() + 3
     assert reader.remote_refs(f"ipfs::/ipns/{name}") == author.refs()
-    with gone(net):
+    with gone(net, net.publisher):
         time.sleep(max(0.0, expiry - time.monotonic()) + 0.1)
         said = reader.run("clone", "-q", f"ipfs::/ipns/{name}", "clone")
         assert said.code == 128

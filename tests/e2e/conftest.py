@@ -1,5 +1,6 @@
 """What several end-to-end tests of Git start from."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from ipvcs.objects.git.object_id import ObjectFormat
 from ipvcs.storage.home import Home, open_home
+from tests.e2e.fetching import MIB, noise
 from tests.e2e.git_net import Net
 from tests.e2e.git_user import GitUser
 from tests.e2e.real_git import Git
@@ -40,3 +42,16 @@ def author(net: Net, tmp_path: Path) -> GitUser:
     user("remote", "add", "ipfs", net.url(tmp_path))
     user.commit("file", "one")
     return user
+
+
+@pytest.fixture
+def large(net: Net, tmp_path: Path, author: GitUser) -> GitUser:
+    """The author, who has pushed 32 MiB that nothing compresses."""
+    for number in range(8):
+        (author.path / f"blob{number}").write_bytes(
+            noise(4 * MIB, random.Random(str(tmp_path)).getrandbits(32) + number)
+        )
+    author("add", ".")
+    author("commit", "-q", "-m", "blobs")
+    author("push", "-q", "ipfs", "main")
+    return author

@@ -127,7 +127,7 @@ def _answer(found: Resolved, *, with_state: bool = False) -> dict[str, Any]:
         state = found.state
         answer["State"] = None if state is None else {"Sequence": state[0], "Value": _shown(state[1])}
     if found.warnings:
-        answer["Warnings"] = [_shown(str(warning)) for warning in found.warnings]
+        answer["Warnings"] = [_shown("; ".join(filter(None, (str(each), each.hint)))) for each in found.warnings]
     return answer
 
 

@@ -1,11 +1,10 @@
-"""Entry point of `git-remote-ipfs` and `git-remote-ipns`, which git runs for `ipfs::…`, `ipfs://…` and `ipns://…`.
+"""`git-remote-ipfs` and `git-remote-ipns`, which git runs for `ipfs::…`, `ipfs://…` and `ipns://…`.
 
 git-remote-ipfs <remote> <address or URL>       with GIT_DIR set, the protocol on stdin and stdout
 git-remote-ipfs --help                          for people
 """
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -26,9 +25,7 @@ _PATIENCE: Final = 30.0
 
 
 def main() -> NoReturn:
-    """Answer git, and exit. Until the modules are imported, SIGINT just ends the process."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Answer git, and exit."""
     from ipvcs.cli.main import exit_after, guarded
 
     exit_after(lambda: guarded(_run))

@@ -1,6 +1,6 @@
-"""Entry point of the `ipvcs` script: quiet about an interrupt even before there is anything to interrupt.
+"""Entry points of the scripts: quiet about an interrupt even before there is anything to interrupt.
 
-At first it imports `signal` alone: Python prints a traceback when it is interrupted during an import.
+At first they import `signal` alone: Python prints a traceback when it is interrupted during an import.
 """
 
 import signal
@@ -8,8 +8,20 @@ import signal
 
 def main() -> None:
     """Run `ipvcs`, and exit. Until its modules are imported, SIGINT just ends the process."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _end_when_interrupted()
     from ipvcs.cli.main import main
 
     main()
+
+
+def git_remote() -> None:
+    """Answer git as `git-remote-ipfs` or `git-remote-ipns`, and exit. SIGINT as in `main`."""
+    _end_when_interrupted()
+    from ipvcs.cli.git_remote import main
+
+    main()
+
+
+def _end_when_interrupted() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

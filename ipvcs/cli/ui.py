@@ -90,7 +90,7 @@ class Ui:
     def note(self, line: str) -> None:
         """Tell the person, not the program that reads stdout. That nobody can be told is no failure."""
         with suppress(OSError):
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
 
     def warn(self, line: str) -> None:
         """Tell the person that something is not as it should be."""

@@ -49,17 +49,6 @@ class LocalObjects:
             return False
         return True
 
-    def resolve(self, revision: bytes) -> ObjectId | None:
-        """Return the id that a revision names, None when it names nothing."""
-        if len(revision.split()) == 1 and (found := self._reader.try_resolve(revision)) is not None:
-            return found  # nearly always, and no process is started for each of thousands of refs
-        text = revision.decode(errors="surrogateescape")
-        try:
-            out = self._repository.run("rev-parse", "--verify", "-q", "--end-of-options", text)
-        except GitError:
-            return None
-        return ObjectId.parse(out.decode().strip())
-
 
 def commits_among(repository: GitRepository, oids: Iterable[ObjectId]) -> list[ObjectId]:
     """Return those of `oids` that are there and commits themselves, in order. All are asked for at once."""

@@ -113,33 +113,29 @@ class TypeReader:
     @contextmanager
     def open(cls, repository: GitRepository) -> Iterator[Self]:
         """Look at objects of `repository` while the block runs."""
-        with repository.start("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=PIPE) as process:
+        with repository.start("cat-file", "--batch-check=%(objecttype)", stdin=PIPE) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             yield cls(process.stdin, process.stdout)
 
     def try_get(self, oid: ObjectId) -> GitType | None:
         """Return the object's type, None when it is not there."""
-        found = self._ask(oid.hex.encode())
-        return None if found is None else found[1]
-
-    def try_resolve(self, revision: bytes) -> ObjectId | None:
-        """Return the id of the object here that `revision`, which has no white space, names, None when none is."""
-        assert len(revision.split()) == 1
-        found = self._ask(revision)
-        return None if found is None else found[0]
-
-    def _ask(self, revision: bytes) -> tuple[ObjectId, GitType] | None:
-        self._stdin.write(revision + b"\n")
+        self._stdin.write(oid.hex.encode() + b"\n")
         self._stdin.flush()
-        line = self._stdout.readline()
-        name, _, word = line.rstrip(b"\n").rpartition(b" ")
-        if word in (b"missing", b"ambiguous"):
+        line = self._stdout.readline().rstrip(b"\n")
+        if line.endswith(b" missing"):
             return None
         try:
-            return ObjectId(bytes.fromhex(name.decode())), _TYPES[word]
-        except (ValueError, LookupError) as exc:
+            return _TYPES[line]
+        except LookupError as exc:
             raise FeedError(f"git cat-file prints '{line[:100].decode(errors='replace')}'") from exc
+
+
+def find_all(repository: GitRepository, revisions: Sequence[bytes]) -> list[ObjectId | None]:
+    """Return the ids of the objects that `revisions` name, None for each that names none, with one process for all."""
+    names = b"".join(revision + b"\n" for revision in revisions)
+    found = repository.run("cat-file", "--batch-check=%(objectname)", stdin=names).split(b"\n")[:-1]
+    return [None if b" " in line else ObjectId.parse(line.decode()) for line in found]
 
 
 class ObjectReader:

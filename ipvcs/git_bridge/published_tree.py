@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ipvcs.errors import DecodeError, LimitError
+from ipvcs.errors import ConflictError, DecodeError, LimitError
 from ipvcs.git_bridge.bare_files import (
     config_file,
     decode_peeled,
@@ -39,7 +39,7 @@ from ipvcs.objects.dag_pb import PBLink, PBNode
 from ipvcs.objects.directory import build_directory
 from ipvcs.objects.file_reader import FileReader
 from ipvcs.objects.git.layout import LAYOUT, put_file
-from ipvcs.objects.git.object_id import ObjectId
+from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.objects.inline import read_block
 from ipvcs.objects.node_writer import Built
 
@@ -66,6 +66,18 @@ class NotARepositoryError(DecodeError):
         self.cid = cid
 
 
+class OtherFormatError(ConflictError):
+    """A published repository and a local one have ids of different hash functions, so no object can go between them."""
+
+    def __init__(self, published: ObjectFormat, local: ObjectFormat) -> None:
+        super().__init__(
+            f"the remote has {published} ids, and this repository {local} ids",
+            hint="`git clone` makes a repository of the remote's format; another path behind the name takes any",
+        )
+        self.published = published
+        self.local = local
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedTree:
     """A published repository as it was read. `packs` has the links to each pack's files, by file name."""
@@ -77,6 +89,11 @@ class PublishedTree:
     """Entries beside the repository's own."""
     peeled: Mapping[RefName, ObjectId] = field(default_factory=dict)
     """What tags that are objects lead to in the end: for show, until the tags are here."""
+
+    def check_format(self, local: ObjectFormat) -> None:
+        """Raise OtherFormatError unless a repository of format `local` can exchange objects with this one."""
+        if local is not self.manifest.object_format:
+            raise OtherFormatError(self.manifest.object_format, local)
 
 
 def write_published(tree: PublishedTree, snapshots: Mapping[RefName, Snapshot], writer: BlockWriter) -> Built:

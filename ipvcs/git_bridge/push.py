@@ -170,6 +170,7 @@ class Pusher:
             RemoteCommandError: nobody could be asked.
             PlaceTakenError: something else is where the repository should be.
             NotARepositoryError, ManifestError and the like: what was pushed there can't be read.
+            OtherFormatError: it has ids of another hash function.
         """
         found = self._names.newest(self._target.name.to_base36(), self._target.name)
         root = None if found.path is None else resolve(self._reader, parse_path(found.path)).cid
@@ -177,6 +178,7 @@ class Pusher:
         tree = None
         if place.repository is not None and is_published(self._reader, place.repository):
             tree = read_published(self._reader, place.repository)
+            tree.check_format(self._repository.object_format)
         assert found.state is not None, "a key's name has a state"
         # The node's own key is nobody else's.
         is_first = found.path is None and self._target.key == SELF
@@ -307,10 +309,12 @@ class Pusher:
         self, standing: Standing, tree: PublishedTree, refs: dict[RefName, Ref], pack: StoredPack | None
     ) -> PublishedTree:
         before = tree.manifest
+        # What was deleted and comes again is packed into the same bytes, whose name is listed already.
+        is_new = pack is not None and f"{pack.entry.name}.pack".encode() not in tree.packs
         manifest = replace(
             before,
             head=self._choose_head(before.head, refs),
-            packs=before.packs if pack is None else (*before.packs, pack.entry),
+            packs=(*before.packs, pack.entry) if pack is not None and is_new else before.packs,
             previous=standing.place.repository if standing.tree else None,
             sequence=before.sequence + 1,
             published=int(time.time()),

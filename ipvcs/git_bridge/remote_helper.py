@@ -21,13 +21,12 @@ from ipvcs.git_bridge.helper_protocol import (
     RefsAsked,
     SessionEnded,
 )
-from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.names import Names
-from ipvcs.git_bridge.object_feed import TypeReader
+from ipvcs.git_bridge.object_feed import GitObjectMissingError, find_all
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
 from ipvcs.git_bridge.push import Pusher, Target
 from ipvcs.git_bridge.push_report import report
-from ipvcs.git_bridge.ref_updates import NO_MATCH, Asked, Verdict
+from ipvcs.git_bridge.ref_updates import Asked, Verdict
 from ipvcs.git_bridge.remote_url import RemoteUrl
 from ipvcs.git_bridge.shallow import WHOLE, Depth
 from ipvcs.multiformats.cid import Cid
@@ -48,6 +47,18 @@ class ReadOnlyRemoteError(UsageError):
 
     def __init__(self, url: RemoteUrl, why: str, hint: str) -> None:
         super().__init__(f"cannot push to '{url}': {why}", hint=hint)
+        self.url = url
+
+
+class PartialFetchError(UsageError):
+    """Git wants a part of the objects, and would ask for each of the others when it misses it."""
+
+    exit_code = 128
+
+    def __init__(self, url: RemoteUrl) -> None:
+        super().__init__(
+            f"cannot fetch a part of '{url}': it has no filters", hint="without '--filter' all of it comes"
+        )
         self.url = url
 
 
@@ -156,6 +167,8 @@ class RemoteHelper:
             target, _, expected = value.rpartition(b":")
             oid = ObjectId.parse(expected.decode(errors="replace"))
             options.leases[target] = oid if any(oid.raw) else None
+        elif name == "filter":  # "unsupported" would be ignored, and git ask us for what we ask git whether it has
+            raise PartialFetchError(self._url)
         else:
             return b"unsupported"
         return b"ok"
@@ -210,6 +223,7 @@ class RemoteHelper:
 
     def _fetch(self, wanted: Sequence[ObjectId]) -> None:
         tree = self._listed or self._read()
+        tree.check_format(self._repository.object_format)
         options = self._options
         quiet = options.verbosity < 1 or not options.progress
         depth = None if options.depth is None else Depth(options.depth, options.deepens)
@@ -247,17 +261,15 @@ class RemoteHelper:
 
     def _push(self, specs: Sequence[PushSpec]) -> None:
         asked: list[Asked] = []
-        unmatched: list[Verdict] = []
-        with TypeReader.open(self._repository) as objects:
-            facts = LocalObjects(self._repository, objects)
-            for spec in specs:
-                new = facts.resolve(spec.source) if spec.source else None
-                if spec.source and new is None:
-                    unmatched.append(Verdict(spec.target, NO_MATCH))
-                    continue
-                has_lease = spec.target in self._options.leases
-                expected = self._options.leases.get(spec.target)
-                asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
+        sources = [spec.source for spec in specs if spec.source]
+        found = dict(zip(sources, find_all(self._repository, sources), strict=True))
+        for spec in specs:
+            new = found.get(spec.source)
+            if spec.source and new is None:
+                raise GitObjectMissingError(spec.source.decode(errors="replace"))
+            has_lease = spec.target in self._options.leases
+            expected = self._options.leases.get(spec.target)
+            asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
         options = self._options
         shows = options.progress and options.verbosity >= 1
         progress = self._node.progress("Converting objects") if shows else _show_nothing
@@ -265,7 +277,7 @@ class RemoteHelper:
         pushed = self._pusher().push(asked, progress, storing, atomic=options.atomic, dry_run=options.dry_run)
         for line in report(pushed, str(self._url), options.verbosity, stays=self._node.stays):
             self._node.note(line)
-        self._say(*map(_answer, [*pushed.verdicts, *unmatched]), b"")
+        self._say(*map(_answer, pushed.verdicts), b"")
 
 
 def _answer(verdict: Verdict) -> bytes:

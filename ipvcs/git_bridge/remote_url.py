@@ -61,6 +61,8 @@ def parse_remote_url(text: str) -> RemoteUrl:
         raise RemoteUrlError(text, "it has a control character")
     namespace, _, rest = written[1:].partition("/")
     root, *path = rest.rstrip("/").split("/")
+    if not root:
+        raise RemoteUrlError(text, f"there is no {'CID' if namespace == 'ipfs' else 'name'} behind '/{namespace}/'")
     try:
         parse_path("/".join(("", namespace, root, *path)))
     except (DecodeError, LimitError) as exc:

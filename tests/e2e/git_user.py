@@ -44,6 +44,15 @@ class GitUser:
             **environ,
         }
 
+    def patched(self, first: str) -> "GitUser":
+        """Return the same user, whose remote helper runs the statement `first` before anything else."""
+        directory = self.path.with_name(f"{self.path.name}-helper")
+        directory.mkdir(exist_ok=True)
+        helper = directory / "git-remote-ipfs"
+        helper.write_text(f"#!{sys.executable}\n{first}\nfrom ipvcs.cli.script import git_remote\ngit_remote()\n")
+        helper.chmod(0o755)
+        return GitUser(self.path, self.home, PATH=f"{directory}{os.pathsep}{self._environ['PATH']}")
+
     def run(self, *words: str | bytes | Path, stdin: bytes = b"") -> Said:
         """Run a command of git, whatever comes of it."""
         done = subprocess.run(

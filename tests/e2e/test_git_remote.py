@@ -19,51 +19,11 @@ from ipvcs.objects.git.layout import put_file
 from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.storage.home import Home, open_home
 from tests.cli_runner import Ipvcs
-from tests.e2e.daemons import Daemons
-from tests.e2e.fetching import address_of, bootstrap, noise, peer_of
+from tests.e2e.fetching import noise
+from tests.e2e.git_net import Net, clone
 from tests.e2e.git_user import GitUser
 
 pytestmark = pytest.mark.network
-
-
-class Net:
-    """A publisher and a reader who meet through a third node."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.daemons = Daemons(path)
-        middle = self.daemons.start(self.daemons.make_home("middle"))
-        self.publisher, self.reader = (self.daemons.make_home(name) for name in ("publisher", "reader"))
-        for home in (self.publisher, self.reader):
-            bootstrap(home, address_of(middle))
-        self.running = {home: self.daemons.start(home) for home in (self.publisher, self.reader)}
-        self.name = peer_of(self.running[self.publisher])
-
-    def url(self, path: Path) -> str:
-        """Return a remote of the publisher's name that no other test uses."""
-        return f"ipfs::/ipns/{self.name}/{path.name}"
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
-    made = Net(tmp_path_factory.mktemp("net"))
-    yield made
-    made.daemons.close()
-
-
-@pytest.fixture
-def author(net: Net, tmp_path: Path) -> GitUser:
-    """The publisher, with a repository of one commit whose remote `ipfs` is a place behind its name."""
-    user = GitUser(tmp_path / "work", net.publisher).init()
-    user("remote", "add", "ipfs", net.url(tmp_path))
-    user.commit("file", "one")
-    return user
-
-
-def clone(net: Net, tmp_path: Path, name: str = "clone", *words: str) -> GitUser:
-    """Clone what the author pushed, as the reader."""
-    GitUser(tmp_path, net.reader)("clone", "-q", *words, net.url(tmp_path), name)
-    return GitUser(tmp_path / name, net.reader)
 
 
 @pytest.mark.parametrize("object_format", ObjectFormat)
@@ -167,6 +127,38 @@ def test_one_push_creates_updates_and_deletes(author: GitUser) -> None:
     assert author.remote_refs("ipfs") == {
         "refs/heads/main": new, "refs/heads/new": new, "refs/heads/stays": stays,
     }  # fmt: skip
+
+
+def test_what_was_deleted_can_be_pushed_again(net: Net, tmp_path: Path, author: GitUser) -> None:
+    """Git packs it into the same bytes as before, and a pack can't be listed twice."""
+    author("push", "-q", "ipfs", "main", "main:refs/tags/only")
+    for turn in range(2):
+        author("checkout", "-q", "-B", "side", "main")
+        author.commit("file", "aside")
+        author("push", "-q", "ipfs", "side")
+        assert clone(net, tmp_path, f"clone{turn}", "-b", "side").objects("HEAD") == author.objects("side")
+        author("push", "-q", "ipfs", ":side")
+
+
+@pytest.mark.parametrize("object_format", ObjectFormat)
+def test_repositories_of_different_hash_functions_exchange_nothing(
+    net: Net, tmp_path: Path, object_format: ObjectFormat
+) -> None:
+    other = next(each for each in ObjectFormat if each is not object_format)
+    author = GitUser(tmp_path / "work", net.publisher).init(object_format)
+    author.commit("file", "one")
+    author("push", "-q", net.url(tmp_path), "main")
+    user = GitUser(tmp_path / "other", net.publisher).init(other)
+    user.commit("file", "two")
+    before = user.refs()
+    for words in (("push", net.url(tmp_path), "main:other"), ("fetch", net.url(tmp_path), "main:theirs")):
+        said = user.run(*words)
+        assert said.code == 128
+        assert f"error: the remote has {object_format} ids, and this repository {other} ids\nhint: " in said.err, (
+            said.err
+        )
+        assert user.refs() == before
+        assert author.remote_refs(net.url(tmp_path)) == author.refs()
 
 
 def test_refusals_are_in_gits_own_words(net: Net, tmp_path: Path, author: GitUser) -> None:

@@ -12,8 +12,8 @@ from ipvcs.objects.git.object_id import ObjectFormat
 from ipvcs.storage.home import open_home
 from tests.cli_runner import Ipvcs
 from tests.e2e.fetching import address_of
+from tests.e2e.git_net import Net
 from tests.e2e.git_user import GitUser
-from tests.e2e.test_git_remote import Net, net  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.network
 
@@ -57,7 +57,7 @@ Clone = Callable[..., Twins]
 
 
 @pytest.fixture(params=ObjectFormat)
-def clone(net: Net, tmp_path: Path, request: pytest.FixtureRequest) -> Clone:  # noqa: F811
+def clone(net: Net, tmp_path: Path, request: pytest.FixtureRequest) -> Clone:
     """Clone a history with a merge, two branches and tags, by a name and by its path."""
     author = history(GitUser(tmp_path / "author", net.publisher).init(request.param))
     url = net.url(tmp_path)
@@ -151,14 +151,14 @@ def test_a_whole_history_is_cut_off_and_mended(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize("way", ["packs", "objects"])
-def test_both_ways_make_a_history_whole(clone: Clone, net: Net, way: str) -> None:  # noqa: F811
+def test_both_ways_make_a_history_whole(clone: Clone, net: Net, way: str) -> None:
     twins = clone("--depth", "2")
     twins.by_name = GitUser(twins.by_name.path, net.reader, IPVCS_FETCH=way)
     twins.run("fetch", "-q", "--unshallow")
     assert twins.by_name("rev-list", "--count", "HEAD") == twins.author("rev-list", "--count", "main")
 
 
-def test_commits_on_a_shallow_clone_of_a_name_are_pushed_back(clone: Clone, net: Net) -> None:  # noqa: F811
+def test_commits_on_a_shallow_clone_of_a_name_are_pushed_back(clone: Clone, net: Net) -> None:
     twins = clone("--depth", "1")
     user = GitUser(twins.by_name.path, net.publisher)
     new = user.commit("file", "by somebody else")
@@ -178,7 +178,7 @@ def test_a_lock_that_was_left_behind_is_named(clone: Clone) -> None:
     assert ends(twins.by_name) == set()
 
 
-def test_a_part_of_a_branch_brings_no_packs(clone: Clone, net: Net) -> None:  # noqa: F811
+def test_a_part_of_a_branch_brings_no_packs(clone: Clone, net: Net) -> None:
     twins = clone("--depth", "1")
     packs = list((twins.by_name.path / ".git" / "objects" / "pack").glob("*.pack"))
     assert len(packs) == 1
@@ -188,7 +188,7 @@ def test_a_part_of_a_branch_brings_no_packs(clone: Clone, net: Net) -> None:  # 
 
 
 @pytest.mark.long
-def test_packs_that_nobody_has_any_more_are_done_without(clone: Clone, net: Net, tmp_path: Path) -> None:  # noqa: F811
+def test_packs_that_nobody_has_any_more_are_done_without(clone: Clone, net: Net, tmp_path: Path) -> None:
     twins = clone()
     root = Ipvcs(net.publisher).ok("dag", "resolve", twins.url.removeprefix("ipfs::")).out.strip()
     twins.author.commit("file", "five")

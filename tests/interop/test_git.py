@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ipvcs.objects.git.object_id import ObjectFormat
 from tests.e2e.git_user import GitUser
 from tests.interop.exchange_node import OwnDaemon, own_daemon
 from tests.interop.helia_peer import HeliaPeer
@@ -20,15 +21,15 @@ def publisher(tmp_path_factory: pytest.TempPathFactory, kubo: KuboPeer, helia: H
         yield daemon
 
 
-@pytest.fixture
-def author(publisher: OwnDaemon, tmp_path: Path) -> GitUser:
+@pytest.fixture(params=list(ObjectFormat))
+def author(publisher: OwnDaemon, tmp_path: Path, request: pytest.FixtureRequest) -> GitUser:
     """A repository with a history, pushed."""
-    return push_history(publisher, tmp_path)
+    return push_history(publisher, tmp_path, request.param)
 
 
-def push_history(publisher: OwnDaemon, tmp_path: Path) -> GitUser:
+def push_history(publisher: OwnDaemon, tmp_path: Path, object_format: ObjectFormat = ObjectFormat.SHA1) -> GitUser:
     """Make a repository with a history and push it."""
-    user = GitUser(tmp_path / "work", publisher.home).init()
+    user = GitUser(tmp_path / "work", publisher.home).init(object_format)
     for number in range(4):
         user.commit("docs/readme", f"text {number}\n")
     (user.path / "run").write_text("#!/bin/sh\n")
@@ -65,10 +66,13 @@ def test_helia_lists_and_reads_what_people_browse(
     del author
 
 
-def test_from_a_pin_of_kubo_alone_a_clone_succeeds(start_kubo: Callable[..., KuboPeer], tmp_path: Path) -> None:
+@pytest.mark.parametrize("object_format", ObjectFormat)
+def test_from_a_pin_of_kubo_alone_a_clone_succeeds(
+    start_kubo: Callable[..., KuboPeer], tmp_path: Path, object_format: ObjectFormat
+) -> None:
     kubo = start_kubo()
     with own_daemon(tmp_path / "publisher") as publisher:
-        author = push_history(publisher, tmp_path)
+        author = push_history(publisher, tmp_path, object_format)
         publisher.connect(kubo.addrs[0])
         root = root_of(publisher, tmp_path)
         kubo.pin(root)
@@ -78,3 +82,4 @@ def test_from_a_pin_of_kubo_alone_a_clone_succeeds(start_kubo: Callable[..., Kub
         clone = GitUser(tmp_path / "clone", reader.home)
         assert clone.objects() == author.objects()
         assert clone("fsck", "--full", "--strict") == ""
+        assert clone("rev-parse", "--show-object-format").strip() == object_format

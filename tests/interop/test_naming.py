@@ -5,8 +5,7 @@ Kubo 0.22, as we have it, publishes and resolves nothing on demand: it stores re
 
 import base64
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
@@ -20,16 +19,12 @@ from ipvcs.node.naming.record import IpnsRecord, encode_data
 from ipvcs.node.naming.record import encode_message as encode_record
 from ipvcs.node.naming.validator import routing_key
 from ipvcs.node.naming.validity import format_validity
-from ipvcs.node.network.delimited import DelimitedReader, send_delimited
-from ipvcs.node.network.interface import PeerInfo, Stream
+from ipvcs.node.network.interface import PeerInfo
 from ipvcs.node.node import Node
 from ipvcs.node.routing.kad_message import (
-    MAX_MESSAGE,
     KadMessage,
     MessageType,
     Record,
-    decode_message,
-    encode_message,
 )
 from ipvcs.node.routing.kad_profile import LAN
 from ipvcs.node.routing.kad_rpc import KadRequestError, KadRpc
@@ -37,7 +32,8 @@ from tests.interop import kubo_datastore
 from tests.interop.dht_world import SERVERS, Server, World, open_world
 from tests.interop.json_peer import PeerError
 from tests.interop.kubo_peer import KuboPeer
-from tests.interop.network_node import open_stack, open_test_node, own_addr
+from tests.interop.lying_server import lying
+from tests.interop.network_node import open_test_node
 from tests.interop.remote import Remote
 
 pytestmark = pytest.mark.anyio
@@ -249,26 +245,6 @@ async def test_a_tampered_record_from_helia_is_refused_by_us(world: World) -> No
 
     answer = await liar.call("dhtPut", keyB64=b64(key), b64=b64(record.raw))
     assert answer["stored"] == [str(server.peer_id)]
-
-
-@asynccontextmanager
-async def lying(lies: dict[bytes, bytes]) -> AsyncGenerator[Server]:
-    """Run a server of the DHT that answers for the keys of `lies` with their values, whatever they are."""
-
-    async def serve(stream: Stream) -> None:
-        reader = DelimitedReader(stream, MAX_MESSAGE)
-        with suppress(anyio.EndOfStream):
-            while True:
-                request = decode_message(await reader.receive())
-                record = None
-                if request.type is MessageType.GET_VALUE and request.key in lies:
-                    record = Record(request.key, lies[request.key])
-                answer = KadMessage(request.type, request.key, record)
-                await send_delimited(stream, encode_message(answer))
-
-    async with open_stack() as liar:
-        liar.swarm.handle(LAN.protocol, serve)
-        yield Server(liar.peer_id, own_addr(liar))
 
 
 async def test_a_tampered_record_that_a_server_tells_is_believed_neither_by_helia_nor_by_us(world: World) -> None:

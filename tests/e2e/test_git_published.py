@@ -180,16 +180,7 @@ def test_a_second_push_adds_a_pack_and_keeps_the_first(git: Git, home: Home, tmp
     root, tree = publish(git, home, tmp_path / "scratch 2", before)
     assert len(tree.manifest.packs) == 2
     assert tree.manifest.packs[1].objects == 3  # a commit, a tree, a blob
-    found = read_published(home.blocks, root)
-    peeled = {
-        RefName(name): ObjectId.parse(oid.decode())
-        for name, oid in map(
-            bytes.split, git("for-each-ref", "--format=%(refname) %(*objectname)", "refs/tags").splitlines()
-        )
-        if oid
-    }
-    assert found == replace(tree, peeled=found.peeled)
-    assert {name: found.peeled.get(name) for name in peeled} == peeled
+    assert read_published(home.blocks, root) == tree
     export_to(home.blocks, root, tmp_path / "exported")
     clone = Git(tmp_path / "other", git.object_format)
     clone("clone", "-q", "--mirror", str(tmp_path / "exported"), str(tmp_path / "clone.git"))

@@ -61,6 +61,12 @@ class GitRepository:
         """The hash function of the repository's ids."""
         return ObjectFormat(self.run("rev-parse", "--show-object-format").decode().strip())
 
+    @cached_property
+    def objects(self) -> Path:
+        """The directory of the repository's own objects."""
+        found = self.run("rev-parse", "--git-path", "objects").decode(errors="surrogateescape").removesuffix("\n")
+        return Path(found).absolute()
+
     def run(
         self,
         *arguments: str | Path,
@@ -141,8 +147,7 @@ class GitRepository:
         and still read those of the repository.
         """
         (objects / "pack").mkdir(parents=True)
-        present = self.run("rev-parse", "--git-path", "objects").decode(errors="surrogateescape").removesuffix("\n")
-        alternates = [str(Path(present).absolute()), self.environ.get(_ALTERNATES, "")]
+        alternates = [str(self.objects), self.environ.get(_ALTERNATES, "")]
         return {"GIT_OBJECT_DIRECTORY": str(objects), _ALTERNATES: os.pathsep.join(filter(None, alternates))}
 
     def index_pack_options(self) -> tuple[str, ...]:

@@ -10,12 +10,11 @@ interrupted: if git finds that something is missing in the end, all of it is fet
 Spec: DESIGN §5 "Fetch"
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Final, Protocol
 
 from ipvcs.git_bridge.commit_supply import ALL, ALONE, CommitSupply
@@ -26,7 +25,7 @@ from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.object_feed import TypeReader
 from ipvcs.git_bridge.object_intake import FetchingReader, ObjectIntake
 from ipvcs.git_bridge.pack_fetch import LyingRepositoryError
-from ipvcs.git_bridge.pack_writer import PackWriter
+from ipvcs.git_bridge.pack_sink import packing_apart
 from ipvcs.git_bridge.published_tree import PublishedTree
 from ipvcs.git_bridge.shallow import Depth, read_shallow, write_shallow
 from ipvcs.objects.git.check import Claim
@@ -44,7 +43,6 @@ _KINDS: Final = {
 }
 _FEW: Final = 64
 """Generations for which the tables, which name the commits of all branches, would be too much."""
-_BUFFER: Final = 1024 * 1024
 _THREADS: Final = 4
 """For requests under way, and for compression."""
 
@@ -90,12 +88,12 @@ class ObjectFetch:
         """Fetch what `facts` do not know; False: something that they know lacks what it leads to."""
         object_format = self.tree.manifest.object_format
         shallow = read_shallow(self.repository)
-        with ExitStack() as stack:
-            file = stack.enter_context(TemporaryFile(dir=self.directory, buffering=_BUFFER))
-            threads = stack.enter_context(ThreadPoolExecutor(_THREADS))
-            stack.push(lambda *error: self.reader.cancel() if error[0] else None)
-            pack = PackWriter(file, object_format, threads)
-            profile = self.tree.manifest.profile
+        profile = self.tree.manifest.profile
+        with (
+            ThreadPoolExecutor(_THREADS) as threads,
+            _cancelling(self.reader),
+            packing_apart(self.repository, object_format, self.directory, threads) as pack,
+        ):
             intake = ObjectIntake(self.reader, object_format, profile, pack, facts, threads, self.progress)
             supply = CommitSupply(
                 self.reader, self.tree, alone=self._alone(facts), wants=lambda oid: not intake.has(oid)
@@ -107,10 +105,6 @@ class ObjectFetch:
             if pack.count:
                 self.progress(pack.count, pack.count)
                 pack.finish()
-                options = self.repository.index_pack_options()
-                with self.repository.start("index-pack", "--stdin", *options, stdin=file) as process:
-                    assert process.stdout is not None
-                    process.stdout.read()
         if facts is not None and not facts.are_whole(walk.met):
             return False
         if self.depth is not None and (cut := (shallow - walk.whole) | walk.cut) != shallow:
@@ -136,3 +130,13 @@ class ObjectFetch:
         if self.depth is not None and self.depth.generations <= _FEW:
             return ALL
         return 0 if facts is None else ALONE
+
+
+@contextmanager
+def _cancelling(reader: CancellableReader) -> Iterator[None]:
+    """Let what threads wait for end if the block fails."""
+    try:
+        yield
+    except BaseException:
+        reader.cancel()
+        raise

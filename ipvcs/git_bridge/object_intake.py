@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.local_objects import LocalObjects
-from ipvcs.git_bridge.pack_writer import PackWriter
+from ipvcs.git_bridge.pack_sink import PackSink
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import BlockReader
 from ipvcs.objects.git.check import Checker, Claim
@@ -47,7 +47,7 @@ class ObjectIntake:
         reader: FetchingReader,
         object_format: ObjectFormat,
         profile: str,
-        pack: PackWriter,
+        pack: PackSink,
         facts: LocalObjects | None,
         threads: Executor,
         progress: OnProgress,
@@ -55,7 +55,7 @@ class ObjectIntake:
         self.facts: Final = facts
         self._reader = reader
         self._format = object_format
-        self._checker = Checker(reader, object_format, profile)
+        self._checker = Checker(reader, object_format, profile, remembers=True)
         self._pack = pack
         self._threads = threads
         self._progress = progress

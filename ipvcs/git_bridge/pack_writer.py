@@ -41,6 +41,11 @@ class PackWriter:
         self.count = 0
         file.write(b"PACK" + (2).to_bytes(4, "big") + bytes(4))
 
+    @property
+    def size(self) -> int:
+        """How many bytes were written, more or less: what is being compressed is not."""
+        return self._file.tell()
+
     def add_whole(self, git_type: GitType, body: bytes) -> None:
         """Add an object that is held already."""
         self.count += 1

@@ -25,6 +25,7 @@ from ipvcs.objects.dag_pb import PBLink, PBNode
 from ipvcs.objects.file_reader import FileReader
 from ipvcs.objects.git.blob import reader_of
 from ipvcs.objects.git.commit import MAX_PARENTS, build_commit, build_tag, page_name
+from ipvcs.objects.git.entry_links import EntryLinks
 from ipvcs.objects.git.layout import Mapped
 from ipvcs.objects.git.mapping import Mapper, try_parse_commit, try_parse_tag
 from ipvcs.objects.git.modes import KIND_OF_TYPE, NodeKind
@@ -34,7 +35,7 @@ from ipvcs.objects.git.opaque import LINKS_ENTRY, index_name
 from ipvcs.objects.git.payload import GitType, split_payload
 from ipvcs.objects.git.read import verbatim_type
 from ipvcs.objects.git.tree import ParsedTree, build_tree
-from ipvcs.objects.git.tree_entries import PAYLOAD_ENTRY
+from ipvcs.objects.git.tree_entries import PAYLOAD_ENTRY, TreeEntry
 from ipvcs.objects.inline import read_block
 
 
@@ -68,7 +69,8 @@ class Claim:
 class Proven:
     """A node that was found right, and the object that it carries: `body` is None of a blob over `MAX_HELD` bytes.
 
-    `children` are the claims on what it links to, in the payload's order: the node's claim holds if they all do.
+    `children` are the claims on what it links to, in the payload's order: the node's claim holds if they all do. A
+    checker that remembers leaves out those that an earlier tree has made.
     """
 
     type: GitType
@@ -91,8 +93,18 @@ class Checker:
         *,
         max_payload: int = MAX_PAYLOAD,
         max_blob: int | None = None,
+        remembers: bool = False,
     ) -> None:
-        """Check nodes that `reader` has; it need not be trusted. The limits, in bytes, bound what one object may be.
+        """Check nodes that `reader` has; it need not be trusted.
+
+        Args:
+            reader: the nodes.
+            object_format: of their objects.
+            profile: by which blobs were cut.
+            max_payload: bytes that a tree, commit or tag may have.
+            max_blob: bytes that a blob may have; None: any.
+            remembers: for whoever proves all children: what a tree claims of an entry is not returned again for another
+                tree with that entry, as most entries of a tree are those of the tree that a commit changed.
 
         Raises:
             ProfileError: not a profile of the mapping.
@@ -103,6 +115,7 @@ class Checker:
         self._max_blob = max_blob
         self._root = _RootKeeper()
         self._mapper = Mapper(object_format, profile, self._root, _refuse_lookup)
+        self._claimed = EntryLinks(object_format) if remembers else None
 
     def check(self, claim: Claim) -> list[Claim]:
         """Prove `claim` and return the claims on its children; see `prove`, which raises the same."""
@@ -147,7 +160,9 @@ class Checker:
         if git_type is not kind.git_type:
             raise GitNodeError(claim.cid, f"its payload is a {git_type}, and should be a {kind.git_type}")
         if kind is NodeKind.DIRECTORY:
-            mapped, children = self._rebuild_tree(node, payload, ParsedTree.of(body, self._object_format))
+            mapped, children = self._rebuild_known(node, payload, body) or self._rebuild_tree(
+                node, payload, ParsedTree.of(body, self._object_format)
+            )
         elif kind is NodeKind.COMMIT:
             mapped, children = self._rebuild_commit(node, payload, body)
         else:
@@ -172,6 +187,27 @@ class Checker:
         body = file.readall()
         mapped = self._mapper.map_blob(claim.oid, claim.kind, len(body), reader_of(body))
         return mapped, Proven(GitType.BLOB, body, [])
+
+    def _rebuild_known(self, node: Node, payload: bytes, body: bytes) -> tuple[Mapped, list[Claim]] | None:
+        """Rebuild a plain tree from what earlier ones claimed of its entries, and what it claims of the others.
+
+        None: it is none that can be built so, or it is not what comes out; `_rebuild_tree` knows which.
+        """
+        known = self._claimed
+        if known is None or node.block is None or node.inline is None or (entries := known.split(body)) is None:
+            return None
+        links = {link.name or b"": link for link in node.block.links}
+        claims: list[Claim] = []
+
+        def take(entry: TreeEntry) -> Mapped | None:
+            if (kind := entry.kind) is None:
+                return None
+            link = links.get(entry.name)
+            claims.append(_claim(node.cid, link, entry.name, entry.oid, kind, may_be_verbatim=False))
+            return _mapped(claims[-1])
+
+        rebuilt = known.try_build(entries, payload, take, self._root)
+        return (rebuilt, claims) if rebuilt is not None and rebuilt.cid == node.cid else None
 
     def _rebuild_tree(self, node: Node, payload: bytes, tree: ParsedTree) -> tuple[Mapped, list[Claim]]:
         assert node.block is not None
@@ -246,6 +282,8 @@ class Checker:
         link = _by_name(node.cid, node.block).get(name)
         if link is None or person is None:
             return  # if only one of them is None, the CIDs will differ
+        if link.cid.is_identity and link.cid.codec == codecs.RAW and link.cid.digest == person:
+            return  # nearly always
         file = FileReader(self._reader, link.cid)
         if file.size != len(person) or file.readall() != person:
             raise GitNodeError(node.cid, f"its link '{_shown(name)}' does not lead to the name in its payload")

@@ -103,8 +103,17 @@ TAMPERS: dict[str, Tamper] = {
 }
 
 
+def remembering() -> Checker:
+    """Return a checker that remembers all of the honest repository."""
+    checker = Checker(REPOSITORY.store, REPOSITORY.object_format, REPOSITORY.profile, remembers=True)
+    verify_closure(checker, [REPOSITORY.claim(TAG, NodeKind.TAG)])
+    return checker
+
+
+@pytest.mark.parametrize("remembers", [False, True])
 @pytest.mark.parametrize("tamper", TAMPERS)
-def test_a_node_changed_in_any_way_is_refused(tamper: str) -> None:
+def test_a_node_changed_in_any_way_is_refused(tamper: str, remembers: bool) -> None:
+    checker = remembering() if remembers else REPOSITORY.checker
     changes = 0
     for claim in CLAIMS:
         if claim.cid.codec != codecs.DAG_PB:
@@ -117,14 +126,14 @@ def test_a_node_changed_in_any_way_is_refused(tamper: str) -> None:
         block = Block.of(dag_pb.encode_parts(changed.links, changed.data), codecs.DAG_PB)
         REPOSITORY.store.put(block)
         with pytest.raises((GitNodeError, BlockNotFoundError)):
-            check_with_children(replace(claim, cid=block.cid, size=None))
+            check_with_children(checker, replace(claim, cid=block.cid, size=None))
     assert changes > 5
 
 
-def check_with_children(claim: Claim) -> None:
+def check_with_children(checker: Checker, claim: Claim) -> None:
     """A lie is found in the node itself, or in the child that it is about."""
-    for child in REPOSITORY.checker.check(claim):
-        REPOSITORY.checker.check(child)
+    for child in checker.check(claim):
+        checker.check(child)
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=name_of)
@@ -188,6 +197,40 @@ def test_the_whole_closure_is_checked_and_each_node_once() -> None:
     REPOSITORY.store.gets.clear()
     assert verify_closure(REPOSITORY.checker, [REPOSITORY.claim(TAG, NodeKind.TAG)]) == len(CLAIMS)
     assert set(REPOSITORY.store.gets) == needed_blocks()
+
+
+def test_what_was_claimed_before_is_remembered_and_nothing_is_left_out() -> None:
+    repository = Repository()
+    blobs = [repository.blob(b"%d" % number) for number in range(20)]
+    entries = [(b"100644", b"name %02d" % number, oid) for number, oid in enumerate(blobs)]
+    trees = [repository.tree(entries)]
+    for number in range(10):
+        entries[number] = (b"100755", entries[number][1], blobs[-1 - number])
+        trees.append(repository.tree([*entries, (b"40000", b"z%d" % number, trees[-1])]))
+    claims = [repository.claim(tree, NodeKind.DIRECTORY) for tree in trees]
+    plain = [repository.checker.check(claim) for claim in claims]
+    checker = Checker(repository.store, repository.object_format, repository.profile, remembers=True)
+    fewer = [checker.check(claim) for claim in claims]
+    assert [len(children) for children in fewer] == [20] + [2] * 10
+    assert {(child.oid, child.kind, child.cid) for each in fewer for child in each} == {
+        (child.oid, child.kind, child.cid) for each in plain for child in each
+    }
+
+
+def test_a_link_that_contradicts_what_is_remembered_is_claimed_as_well() -> None:
+    repository = Repository()
+    small, other = repository.blob(b"small"), repository.blob(b"other")
+    tree = repository.tree([(b"100644", b"a", small)])
+    honest = repository.claim(tree, NodeKind.DIRECTORY)
+    node = dag_pb.decode(repository.store.get(honest.cid))
+    links = tuple(link._replace(cid=repository.map(other, NodeKind.REGULAR).cid) for link in node.links)
+    lie = Block.of(dag_pb.encode_parts(links, node.data), codecs.DAG_PB)
+    repository.store.put(lie)
+    checker = Checker(repository.store, repository.object_format, repository.profile, remembers=True)
+    checker.check(honest)
+    (child,) = checker.check(Claim(tree, NodeKind.DIRECTORY, lie.cid))
+    with pytest.raises(GitNodeError):
+        checker.check(child)
 
 
 def test_a_wrong_link_is_named_with_its_parent() -> None:

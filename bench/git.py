@@ -29,13 +29,15 @@ _URL: Final = "ipfs::/ipns/{name}/repository"
 class Turn:
     """One turn: everything once, with homes of its own."""
 
-    def __init__(self, parent: Path, repository: Path, delay: float) -> None:
+    def __init__(self, parent: Path, repository: Path, delay: float, *, by_objects: bool) -> None:
         self.parent = parent
         self.repository = repository
         self.delay = delay
+        self.by_objects = by_objects
         self.runs: dict[str, Run] = {}
         self.daemons: dict[str, tuple[float, float]] = {}
         self.blocks = ""
+        self.received: dict[str, tuple[int, int]] = {}
 
     def run(self) -> None:
         """Measure all of it."""
@@ -55,10 +57,13 @@ class Turn:
             for node in (reader, slow):
                 node.connect(address)
             self._git("clone by packs", "clone", "-q", "--bare", url, directory / "packs", home=reader, nodes=nodes)
-            os.environ["IPVCS_FETCH"] = "objects"
-            nodes = {"publisher": publisher, "reader": slow}
-            self._git("clone by objects", "clone", "-q", "--bare", url, directory / "objects", home=slow, nodes=nodes)
-            del os.environ["IPVCS_FETCH"]
+            shallow = ("clone", "-q", "--bare", "--depth", "1", url, directory / "shallow")
+            self._git("clone of one generation (`--depth 1`)", *shallow, home=slow, nodes={**nodes, "reader": slow})
+            if self.by_objects:
+                os.environ["IPVCS_FETCH"] = "objects"
+                whole = ("clone", "-q", "--bare", url, directory / "objects")
+                self._git("clone by objects", *whole, home=slow, nodes={**nodes, "reader": slow})
+                del os.environ["IPVCS_FETCH"]
             work = directory / "work"
             subprocess.run(["git", "clone", "-q", self.repository, work], check=True)
             branch = subprocess.run(
@@ -91,9 +96,15 @@ class Turn:
         before = {name: node.cpu for name, node in (nodes or {}).items()}
         path = None if home is None else Path(home.environ["IPVCS_PATH"])
         time.sleep(0.5)
+        came = nodes["reader"].stat() if nodes else {}
         self.runs[title] = run_process(["git", *words], path)
         for name, node in (nodes or {}).items():
             self.daemons[f"{title}: {name}"] = node.cpu - before[name], node.memory
+        if nodes:
+            now = nodes["reader"].stat()
+            self.received[title] = (
+                now["BlocksReceived"] - came["BlocksReceived"], now["DataReceived"] - came["DataReceived"]
+            )  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -102,6 +113,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("repositories", type=Path, nargs="*", metavar="REPOSITORY")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--where", type=Path, default=Path("/dev/shm"), help="where homes and clones lie")
+    parser.add_argument("--without-objects", action="store_true", help="no clone from the object graph alone")
     parser.add_argument("--delay", type=float, default=0.0, metavar="MS", help="added to the round trip of clones")
     options = parser.parse_args(arguments)
     if not options.repositories:
@@ -110,7 +122,10 @@ def main(arguments: Sequence[str]) -> None:
     parent = Path(tempfile.mkdtemp(prefix="bench-git-", dir=options.where))
     try:
         for repository in options.repositories:
-            turns = [Turn(parent, repository.absolute(), options.delay) for _ in range(options.runs)]
+            turns = [
+                Turn(parent, repository.absolute(), options.delay, by_objects=not options.without_objects)
+                for _ in range(options.runs)
+            ]
             for turn in turns:
                 turn.run()
             _print(repository.name, turns)
@@ -135,7 +150,11 @@ def _print(name: str, turns: Sequence[Turn]) -> None:
                 used.append(
                     f"{statistics.median(cpu for cpu, _ in found):.2f} s, {max(most for _, most in found):.0f} MiB"
                 )
-        rows.append([title, f"{wall:.2f}", f"{wall / base:.2f}", f"{cpu:.2f}", f"{memory:.0f}", "; ".join(used)])
-    header = ("", "wall s", "git's clone = 1", "CPU s", "peak MiB", "daemons: publisher; reader")
+        blocks, size = turns[0].received.get(title, (0, 0))
+        rows.append([
+            title, f"{wall:.2f}", f"{wall / base:.2f}", f"{cpu:.2f}", f"{memory:.0f}", "; ".join(used),
+            f"{blocks:,}, {size / 1e6:.1f} MB" if blocks else "",
+        ])  # fmt: skip
+    header = ("", "wall s", "git's clone = 1", "CPU s", "peak MiB", "daemons: publisher; reader", "blocks received")
     print_table(f"{name} (medians of {len(turns)})", header, rows)
     print(f"\npublisher after the first push: {' '.join(turns[0].blocks.split())}")

@@ -28,8 +28,12 @@ class Shell:
         self._directory = directory
         self._bin = Path(sys.executable).parent
 
-    def run(self, command: str, *, home: str, show: bool = True) -> str:
-        """Show `command`, run it with the home `home`, show the start of what it prints, and return all of it."""
+    def run(self, command: str, *, home: str, show: bool = True, counts: bool = False) -> str:
+        """Show `command`, run it with the home `home`, show the start of what it prints, and return all of it.
+
+        `counts`: show, too, what came into the home.
+        """
+        before = self.content(home) if counts else (0, 0)
         _OUT.print(f"[bold green]$[/] [bold]{command}[/]", soft_wrap=True)
         environ = {**os.environ, "PATH": f"{self._bin}{os.pathsep}{os.environ['PATH']}"}
         environ["IPVCS_PATH"] = str(self._directory / home)
@@ -42,7 +46,9 @@ class Shell:
             sys.exit(f"demo: `{command}` failed with status {done.returncode}")
         if show:
             _show(done.stdout.splitlines())
-        _OUT.print(f"[dim]  {seconds:.2f} s[/]\n")
+        blocks, size = (now - then for now, then in zip(self.content(home), before, strict=True)) if counts else (0, 0)
+        came = f", {blocks} new blocks with {size / 1e6:.2f} MB for {home}" if counts else ""
+        _OUT.print(f"[dim]  {seconds:.2f} s{came}[/]\n")
         return done.stdout
 
     def start(self, command: str, *, home: str) -> subprocess.Popen[str]:
@@ -52,14 +58,15 @@ class Shell:
         program, *words = command.split()
         return subprocess.Popen([self._bin / program, *words], env=environ, stdout=subprocess.PIPE, text=True)
 
-    def number(self, field: str, *, home: str) -> int:
-        """Return one number of `ipvcs repo stat`, without showing the command."""
+    def content(self, home: str) -> tuple[int, int]:
+        """Return how many blocks a home has, and their bytes, without showing the command."""
         environ = {**os.environ, "IPVCS_PATH": str(self._directory / home)}
         ipvcs = str(self._bin / "ipvcs")
         printed = subprocess.run(
             [ipvcs, "repo", "stat"], env=environ, capture_output=True, text=True, check=True
         ).stdout
-        return next(int(line.split()[1]) for line in printed.splitlines() if line.startswith(f"{field}:"))
+        fields = dict(line.split(": ", 1) for line in printed.splitlines())
+        return int(fields["NumObjects"]), int(fields["BlockSize"])
 
 
 def _show(lines: list[str]) -> None:
@@ -103,7 +110,7 @@ def main() -> None:
 
         _say(f"1. A directory with {len(files):,} files, {total / 1e6:.1f} MB, becomes a Merkle DAG")
         first = shell.run("ipvcs put -r --profile cdc-1 dataset", home="alice").split()[-2]
-        blocks, size = (shell.number(field, home="alice") for field in ("NumObjects", "BlockSize"))
+        blocks, size = shell.content("alice")
 
         _say("2. It is named by its content, and read by path")
         shell.run(f"ipvcs ls {first} | tail -5", home="alice")
@@ -112,10 +119,10 @@ def main() -> None:
         _say("3. After a change, only the change is new")
         _change(dataset)
         second = shell.run("ipvcs put -rQ --profile cdc-1 dataset", home="alice").strip()
-        new_blocks = shell.number("NumObjects", home="alice") - blocks
-        new_bytes = shell.number("BlockSize", home="alice") - size
+        all_blocks, all_bytes = shell.content("alice")
         _OUT.print(
-            f"  [bold]{new_blocks} new blocks, {new_bytes / 1000:.1f} kB[/], beside {blocks:,} blocks, "
+            f"  [bold]{all_blocks - blocks} new blocks, {(all_bytes - size) / 1000:.1f} kB[/], "
+            f"beside {blocks:,} blocks, "
             f"{size / 1e6:.1f} MB, that were there already\n"
         )
 
@@ -144,21 +151,23 @@ def _share_a_repository(shell: Shell, directory: Path, daemons: ExitStack) -> No
     _make_repository(directory)
 
     _say("7. Alice pushes a repository to her own name; Bob, who knows the name alone, clones it")
-    shell.run("cd project && git push -q ipfs::/ipns/self HEAD:refs/heads/main", home="alice")
-    shell.run(f"git clone -q ipfs::/ipns/{name} clone", home="bob")
+    shell.run("cd project && git push -q ipfs::/ipns/self HEAD:refs/heads/main", home="alice", counts=True)
+    shell.run(f"git clone -q ipfs::/ipns/{name} clone", home="bob", counts=True)
     shell.run("cd clone && git log --oneline | head -3 && git fsck && git rev-list --all --objects | wc -l", home="bob")
 
     _say("8. A commit, a tag and a branch travel alone; the branch goes again")
     commit = "echo 'one more line' >> README.md && git add README.md && git commit -q -m 'One more line'"
     shell.run(f"cd project && {commit} && git tag -a -m demo demo && git branch topic", home="alice")
-    shell.run("cd project && git push -q ipfs::/ipns/self HEAD:refs/heads/main demo topic", home="alice")
-    shell.run("cd clone && git pull -q --ff-only && git log --oneline -1 && git branch -r && git tag", home="bob")
-    shell.run("cd project && git push -q ipfs::/ipns/self :topic", home="alice")
+    shell.run("cd project && git push -q ipfs::/ipns/self HEAD:refs/heads/main demo topic", home="alice", counts=True)
+    shell.run(
+        "cd clone && git pull -q --ff-only && git log --oneline -1 && git branch -r && git tag", home="bob", counts=True
+    )
+    shell.run("cd project && git push -q ipfs::/ipns/self :topic", home="alice", counts=True)
     shell.run(f"git ls-remote ipfs::/ipns/{name}", home="bob")
 
     _say("9. Who has no Git reads the files by their paths")
     shell.run(f"ipvcs ls /ipns/{name}/heads/main | head -3", home="bob")
-    shell.run(f"ipvcs cat /ipns/{name}/heads/main/README.md | tail -1", home="bob")
+    shell.run(f"ipvcs cat /ipns/{name}/heads/main/README.md | tail -1", home="bob", counts=True)
 
 
 def _start_daemon(shell: Shell, daemons: ExitStack, home: str, bootstrap: list[str]) -> str:

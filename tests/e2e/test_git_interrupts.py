@@ -106,9 +106,12 @@ def test_an_interrupted_clone_leaves_nothing_and_can_be_done_again(
     assert GitUser(tmp_path / "clone", net.reader).objects("HEAD") == author.objects("main")
 
 
-def test_a_clone_that_is_interrupted_while_blocks_arrive_ends_at_once(net: Net, tmp_path: Path, large: GitUser) -> None:
+@pytest.mark.parametrize("way", ["packs", "objects"])
+def test_a_clone_that_is_interrupted_while_blocks_arrive_ends_at_once(
+    net: Net, tmp_path: Path, large: GitUser, way: str
+) -> None:
     with net.slow_link(2 * MIB) as link:
-        cloning = GitUser(tmp_path, net.reader).start("clone", "-q", net.url(tmp_path), "clone")
+        cloning = GitUser(tmp_path, net.reader, IPVCS_FETCH=way).start("clone", "-q", net.url(tmp_path), "clone")
         link.wait_passed(2 * MIB)
         interrupt(cloning, net.reader)
         assert cloning.returncode != 0

@@ -33,13 +33,14 @@ OPTIONS
     -h, --help      Print this, and stop.
 
     Options of git's own commands work as with any remote: --force, --force-with-lease, --atomic,
-    --mirror, --dry-run, --quiet, --progress. Clones are whole: git says so if --depth is given.
+    --mirror, --dry-run, --quiet, --progress, --depth, --deepen, --unshallow. Not there yet:
+    --filter, --shallow-since, --shallow-exclude.
 
 ENVIRONMENT
     IPVCS_PATH              The home, with keys, blocks and settings.  [default: `ipvcs` in the
                             user's data directory]
     IPVCS_FETCH             `packs`, or `objects`: fetch each object by itself, from the object
-                            graph.  [default: packs]
+                            graph. A part of a history always comes so.  [default: whichever suits]
     IPVCS_NO_DAEMON         1: start no daemon; the node lives within the command, and ends with it.
     IPVCS_PASSPHRASE        The passphrase of the home's keys, where they have one.
     IPVCS_PASSPHRASE_FILE   A file with it.

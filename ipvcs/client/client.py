@@ -43,8 +43,10 @@ _BUSY_PAUSE: Final = 0.25
 _SLACK: Final = 5.0
 """Seconds that the daemon's own error gets to arrive when the caller's time is up."""
 _READ_SIZE: Final = 64 * 1024
+_TAKING_LINES: Final = frozenset({"fetch"})
+"""Commands whose arguments may be lines of the body."""
 _MAX_QUERY_ARGS: Final = 100
-"""Arguments that the query has room for; of a command that takes so many, more go into the body, one a line."""
+"""Arguments of theirs that the query has room for."""
 _MAX_ANSWER: Final = 64 * 1024 * 1024
 _MAX_LINE: Final = 1024 * 1024
 """Bytes of an answer and of a stream's line: far more than there is, and still no way to fill our memory."""
@@ -140,7 +142,7 @@ class Client:
         self, route: str, args: tuple[str, ...], timeout: float | None, options: dict[str, OptionValue]
     ) -> Iterator[http.client.HTTPResponse]:
         """Send the request and yield the response, whose status is good; the connection is closed after the block."""
-        lines, args = (args, ()) if len(args) > _MAX_QUERY_ARGS else ((), args)
+        lines, args = (args, ()) if route in _TAKING_LINES and len(args) > _MAX_QUERY_ARGS else ((), args)
         query = [("arg", arg) for arg in args]
         query += [(name.replace("_", "-"), _text(value)) for name, value in options.items() if value is not None]
         if timeout is not None:

@@ -19,7 +19,7 @@ from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.storage.closure import IncompleteError, rely_on_closure
 from ipvcs.storage.home import Home
 from ipvcs.storage.interface import BlockWriting
-from ipvcs.storage.pins import Pin
+from ipvcs.storage.pins import Pin, PinMode
 
 
 class Bases:
@@ -67,7 +67,7 @@ class Bases:
 
     def _protect(self, cid: Cid, pin: Pin | None) -> bool:
         """Protect all that `cid` reaches; False when some of it is not here. What is pinned needs no walk."""
-        if pin is not None:
+        if pin is not None and pin.mode is PinMode.RECURSIVE:
             return pin.complete
         try:
             rely_on_closure(self._writer, cid)

@@ -104,13 +104,13 @@ class CommitSupply:
 
     def _fetch_many(self, cids: Sequence[Cid]) -> None:
         batches = [cids[start : start + _BATCH] for start in range(0, len(cids), _BATCH)]
-        with self._watch(len(cids)) as advance, ThreadPoolExecutor(_THREADS) as threads:
+        threads = ThreadPoolExecutor(_THREADS)
+        with self._watch(len(cids)) as advance:
             try:
                 for batch, _done in zip(batches, threads.map(self._fetch, batches), strict=True):
                     advance(len(batch))
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
-                raise
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)  # the reader ends what is under way when it is closed
 
     def _fetch(self, cids: Sequence[Cid]) -> None:
         """Fetch the nodes `cids`, and what else of the commits lies in blocks of its own. Threads may."""

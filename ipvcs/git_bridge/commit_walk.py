@@ -24,8 +24,8 @@ _CHUNK: Final = 4000
 
 
 class CommitWalk:
-    """One walk. When it is over, `cut` has the commits whose parents were left out, `whole` those that have theirs, and
-    `met` those that were here, where a walk without a depth ended.
+    """One walk. When it is over, `met` has the commits that were here, where a walk without a depth ended; after one
+    with a depth, `cut` those whose parents were left out, and `whole` those that have theirs.
     """
 
     def __init__(
@@ -77,17 +77,19 @@ class CommitWalk:
             following: list[Claim] = []
             for claim in self._peel(level, all_of_it=generations is not None):
                 is_here = self._intake.has(claim.oid)
-                if is_here and generations is None:
+                if is_here:
                     self.met.add(claim.oid)
-                    continue
+                    if generations is None:
+                        continue
                 children = self._intake.take(claim)  # the tree and the parents; none if its header does not parse
                 if not is_here:
                     self._content += children[:1]
                 if generation == generations:
                     self.cut.add(claim.oid)
-                else:
+                    continue
+                following += children[1:]
+                if self._depth is not None:
                     self.whole.add(claim.oid)
-                    following += children[1:]
                 if len(self._content) >= _CHUNK:
                     yield self._content
                     self._content = []

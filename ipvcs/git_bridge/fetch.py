@@ -101,7 +101,7 @@ class Fetcher:
                 raise
             return self._by_objects(request.wanted, request.depth)
         if shallow and request.depth is not None:
-            write_shallow(self.repository, packs.still_cut(shallow))
+            write_shallow(self.repository, packs.still_cut(shallow), shallow)
         return is_checked
 
     def _has_objects(self) -> bool:

@@ -4,8 +4,8 @@
 
 Slower than packs, and independent of them: it brings no more than is wanted, and needs no publisher's pack.
 
-What the repository has is not fetched. Objects may be there without what they lead to, since an earlier fetch was
-interrupted: if git finds that something is missing in the end, all of it is fetched again as if nothing were there.
+What the repository has is not fetched. Objects may be there without what they lead to, which somebody interrupted or
+pruned: if git finds in the end that below what was here something is missing, all is fetched as if nothing were there.
 
 Spec: DESIGN §5 "Fetch"
 """
@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final, Protocol
 
 from ipvcs.git_bridge.commit_supply import ALL, ALONE, CommitSupply
@@ -23,11 +24,11 @@ from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.object_feed import TypeReader
-from ipvcs.git_bridge.object_intake import FetchingReader, ObjectIntake
+from ipvcs.git_bridge.object_intake import AHEAD, FetchingReader, ObjectIntake
 from ipvcs.git_bridge.pack_fetch import LyingRepositoryError
 from ipvcs.git_bridge.pack_sink import packing_apart
 from ipvcs.git_bridge.published_tree import PublishedTree
-from ipvcs.git_bridge.shallow import Depth, read_shallow, write_shallow
+from ipvcs.git_bridge.shallow import Depth, read_shallow, shallow_file, write_shallow
 from ipvcs.objects.git.check import Claim
 from ipvcs.objects.git.modes import NodeKind
 from ipvcs.objects.git.node import NodeForm, read_node
@@ -43,8 +44,7 @@ _KINDS: Final = {
 }
 _FEW: Final = 64
 """Generations for which the tables, which name the commits of all branches, would be too much."""
-_THREADS: Final = 4
-"""For requests under way, and for compression."""
+_PACKING_THREADS: Final = 2
 
 
 class CancellableReader(FetchingReader, Protocol):
@@ -90,11 +90,12 @@ class ObjectFetch:
         shallow = read_shallow(self.repository)
         profile = self.tree.manifest.profile
         with (
-            ThreadPoolExecutor(_THREADS) as threads,
+            ThreadPoolExecutor(AHEAD) as requests,
+            ThreadPoolExecutor(_PACKING_THREADS) as packers,
             _cancelling(self.reader),
-            packing_apart(self.repository, object_format, self.directory, threads) as pack,
+            packing_apart(self.repository, object_format, self.directory, packers) as pack,
         ):
-            intake = ObjectIntake(self.reader, object_format, profile, pack, facts, threads, self.progress)
+            intake = ObjectIntake(self.reader, object_format, profile, pack, facts, requests, self.progress)
             supply = CommitSupply(
                 self.reader, self.tree, alone=self._alone(facts), wants=lambda oid: not intake.has(oid)
             )
@@ -102,13 +103,17 @@ class ObjectFetch:
             walk = CommitWalk(intake, supply.bring, self.depth, ends)
             for chunk in walk.iter_content(self._claims()):
                 intake.take_all(chunk)
+            cut = (shallow - walk.whole) | walk.cut
             if pack.count:
                 self.progress(pack.count, pack.count)
-                pack.finish()
-        if facts is not None and not facts.are_whole(walk.met):
+                with NamedTemporaryFile(dir=self.directory) as file:
+                    file.write(shallow_file(cut))
+                    file.flush()
+                    pack.finish(Path(file.name))
+        if facts is not None and not facts.are_whole(walk.met | intake.met):
             return False
-        if self.depth is not None and (cut := (shallow - walk.whole) | walk.cut) != shallow:
-            write_shallow(self.repository, cut)
+        if self.depth is not None and cut != shallow:
+            write_shallow(self.repository, cut, shallow)
         return True
 
     def _claims(self) -> list[Claim]:

@@ -4,7 +4,7 @@ Spec: DESIGN §3.1 "Fetch checks as it descends"
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from hashlib import blake2b
 from typing import Final, Protocol
@@ -23,7 +23,7 @@ from ipvcs.objects.git.read import open_object
 _FILES: Final = frozenset({NodeKind.REGULAR, NodeKind.EXECUTABLE, NodeKind.VERBATIM})
 _BATCH: Final = 1000
 """Nodes of one request."""
-_AHEAD: Final = 2
+AHEAD: Final = 2
 """Requests under way, if so much is known: what is read is then seldom waited for."""
 _RECORD_SIZE: Final = 16
 """Bytes of the digest by which a proven claim is remembered."""
@@ -52,7 +52,9 @@ class ObjectIntake:
         threads: Executor,
         progress: OnProgress,
     ) -> None:
-        self.facts: Final = facts
+        self.met: set[ObjectId] = set()
+        """Trees and blobs that were here, and so were not walked."""
+        self._facts = facts
         self._reader = reader
         self._format = object_format
         self._checker = Checker(reader, object_format, profile, remembers=True)
@@ -65,11 +67,11 @@ class ObjectIntake:
 
     def has(self, oid: ObjectId) -> bool:
         """Whether the repository had `oid` before."""
-        if self.facts is None or oid.raw in self._packed:
+        if self._facts is None or oid.raw in self._packed:
             return False
         if oid.raw in self._here:
             return True
-        if found := self.facts.has(oid):
+        if found := self._facts.has(oid):
             self._here.add(oid.raw)
         return found
 
@@ -103,30 +105,30 @@ class ObjectIntake:
         Nodes are fetched some batches before they are read.
         """
         on_the_way: deque[tuple[list[Claim], Future[None]]] = deque()
-        batch: list[Claim] = []
-
-        def send() -> None:
-            nonlocal batch
-            on_the_way.append((batch, self._threads.submit(self._bring, batch)))
-            batch = []
-
-        def add(found: Iterable[Claim]) -> None:
-            for claim in found:
-                record = _record(claim)
-                if record not in self._taken and not self.has(claim.oid):
-                    self._taken.add(record)
-                    batch.append(claim)
-                    if len(batch) >= _BATCH:
-                        send()
-
-        add(claims)
-        while on_the_way or batch:
-            if batch and len(on_the_way) < _AHEAD:
-                send()
-            some, brought = on_the_way.popleft()
+        waiting = deque(self._news(claims))
+        while on_the_way or waiting:
+            while waiting and len(on_the_way) < AHEAD:
+                batch = [waiting.popleft() for _ in range(min(_BATCH, len(waiting)))]
+                on_the_way.append((batch, self._threads.submit(self._bring, batch)))
+            batch, brought = on_the_way.popleft()
             brought.result()
-            for claim in some:
-                add(self.take(claim))
+            for claim in batch:
+                waiting += self._news(self.take(claim))
+                if len(waiting) >= _BATCH and len(on_the_way) < AHEAD - 1:
+                    more = [waiting.popleft() for _ in range(_BATCH)]
+                    on_the_way.append((more, self._threads.submit(self._bring, more)))
+
+    def _news(self, claims: Iterable[Claim]) -> Iterator[Claim]:
+        """Yield those of `claims` that have not been taken, and are not here."""
+        for claim in claims:
+            record = _record(claim)
+            if record in self._taken:
+                continue
+            if self.has(claim.oid):
+                self.met.add(claim.oid)
+            else:
+                self._taken.add(record)
+                yield claim
 
     def _bring(self, claims: Collection[Claim]) -> None:
         """Have the nodes of `claims` fetched: of files all that they reach. Runs in a thread."""

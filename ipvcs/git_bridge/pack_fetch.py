@@ -9,6 +9,7 @@ Spec: DESIGN §5 "Fetch"; git-index-pack(1)
 
 import subprocess
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Final, Protocol
 
 from ipvcs.errors import IntegrityError
@@ -41,7 +42,7 @@ class LyingRepositoryError(IntegrityError):
     def __init__(self, oid: ObjectId) -> None:
         super().__init__(
             f"the repository lists object '{oid}', and none of its packs has it",
-            hint="tell its publisher; nothing was changed here",
+            hint="tell its publisher; no ref was changed here",
         )
         self.oid = oid
 
@@ -79,6 +80,7 @@ class PackFetch:
             facts = LocalObjects(self._repository, types)
             met: set[ObjectId] = set()
 
+            @cache
             def has(oid: ObjectId) -> bool:
                 if found := self._trusts and facts.has(oid):
                     met.add(oid)

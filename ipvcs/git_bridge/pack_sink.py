@@ -51,6 +51,7 @@ class PackSink:
         self._threads = threads
         self._indexer = indexer
         self._indexed: list[Future[None]] = []
+        self._files: list[IO[bytes]] = []
         self._begin()
 
     def add_whole(self, git_type: GitType, body: bytes) -> None:
@@ -63,28 +64,34 @@ class PackSink:
         self._writer.add(git_type, size, read)
         self._added()
 
-    def finish(self) -> None:
+    def finish(self, shallow: Path | None = None) -> None:
         """Return when all objects are in the repository.
+
+        `shallow` is a file that says which commits lack their parents, for a strict check.
 
         Raises:
             GitError: git finds fault with a pack; nothing has changed then.
         """
+        if shallow is not None:
+            self._environ["GIT_SHALLOW_FILE"] = str(shallow)
         if self._writer.count:
             self._cut()
         for each in self._indexed:
             each.result()
         target = self._repository.objects / "pack"
         target.mkdir(exist_ok=True)
-        for path in sorted(self._pack_directory.iterdir(), key=lambda path: path.suffix == ".idx"):
-            shutil.move(path, target / path.name)  # the index last: by it git finds a pack
+        # Pack by pack, the index last: by it git finds a pack.
+        for path in sorted(self._pack_directory.iterdir(), key=lambda path: (path.stem, path.suffix == ".idx")):
+            shutil.move(path, target / path.name)
 
     def close(self) -> None:
-        """Let go of the pack at hand."""
-        self._file.close()
+        """Let go of the packs that were written."""
+        for file in self._files:
+            file.close()
 
     def _begin(self) -> None:
-        self._file: IO[bytes] = TemporaryFile(dir=self._directory, buffering=_BUFFER)  # noqa: SIM115  (`_index` closes it)
-        self._writer = PackWriter(self._file, self._format, self._threads)
+        self._files.append(TemporaryFile(dir=self._directory, buffering=_BUFFER))  # noqa: SIM115  (`close` does)
+        self._writer = PackWriter(self._files[-1], self._format, self._threads)
 
     def _added(self) -> None:
         self.count += 1
@@ -94,10 +101,14 @@ class PackSink:
             self._begin()
 
     def _cut(self) -> None:
+        for each in self._indexed:
+            if each.done():
+                each.result()  # what has failed need not be gone on with
         self._writer.finish()
-        self._indexed.append(self._indexer.submit(self._index, self._file))
+        self._indexed.append(self._indexer.submit(self._index, self._files[-1]))
 
     def _index(self, file: IO[bytes]) -> None:
+        """Give git one pack. Runs in a thread."""
         with file:
             self._repository.run("index-pack", "--stdin", *self._options, stdin=file, environ=self._environ)
 
@@ -114,5 +125,5 @@ def packing_apart(
         try:
             yield sink
         finally:
-            indexer.shutdown()
+            indexer.shutdown(cancel_futures=True)
             sink.close()

@@ -283,14 +283,14 @@ class Pusher:
             snapshots = {name: take_snapshot(both, ref, tree.manifest.object_format) for name, ref in refs.items()}
             repository = write_published(new, snapshots, writer)
             root = put_at(standing.place, repository, both, writer)
-            writer.flush()
             number = standing.state[0] + 1
             trees = {each.content.cid for each in snapshots.values() if each.content is not None}
-            self._kept.pin(root.cid, {ref.cid for ref in refs.values()}, trees, number, complete=bases.complete)
+            tips_kept = {ref.cid for ref in refs.values()}
+            self._kept.pin(writer, root.cid, tips_kept, trees, number, complete=bases.complete)
             announced = self._publish(f"/ipfs/{root.cid}", standing.state, fresh_until)
             if announced is None:
                 return None
-            self._kept.unpin_old(number)
+            self._kept.unpin_old()
         return Published(root.cid, repository.cid, number, None if pack is None else pack.entry, announced)
 
     def _publish(self, path: str, expected: State, fresh_until: float) -> Announcement | None:

@@ -7,7 +7,6 @@ Spec: gitrepository-layout(5) "shallow"; git's shallow.c
 
 import os
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,6 +41,14 @@ class ShallowLockedError(ConflictError):
         self.path = path
 
 
+class ShallowChangedError(ConflictError):
+    """Another process has changed the list since we read it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"'{path}' has changed since it was read", hint="another git was faster: fetch again")
+        self.path = path
+
+
 class ShallowFileError(DecodeError):
     """The list is damaged."""
 
@@ -57,11 +64,12 @@ def read_shallow(repository: GitRepository) -> frozenset[ObjectId]:
         raise ShallowFileError(f"bad line in '{path}': {exc}") from exc
 
 
-def write_shallow(repository: GitRepository, commits: Collection[ObjectId]) -> None:
-    """Let `commits` be those whose parents were left out; none: the history is whole.
+def write_shallow(repository: GitRepository, commits: Collection[ObjectId], before: frozenset[ObjectId]) -> None:
+    """Let `commits` be those whose parents were left out, instead of those `before`; none: the history is whole.
 
     Raises:
         ShallowLockedError: somebody else is about to.
+        ShallowChangedError: they are not those `before` any more.
     """
     path = _path(repository)
     lock = path.with_name(path.name + ".lock")
@@ -71,16 +79,25 @@ def write_shallow(repository: GitRepository, commits: Collection[ObjectId]) -> N
         raise ShallowLockedError(lock) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write("".join(f"{oid}\n" for oid in sorted(commits)).encode())
+            file.write(shallow_file(commits))
             file.flush()
             os.fsync(file.fileno())
-        if commits:
-            lock.replace(path)
-        else:
+        if read_shallow(repository) != before:
+            raise ShallowChangedError(path)
+        if not commits:
             path.unlink(missing_ok=True)
-    finally:
-        with suppress(FileNotFoundError):
-            lock.unlink()
+    except BaseException:
+        lock.unlink()
+        raise
+    if commits:
+        lock.replace(path)
+    else:
+        lock.unlink()
+
+
+def shallow_file(commits: Collection[ObjectId]) -> bytes:
+    """Return the list of `commits` as git reads it."""
+    return "".join(f"{oid}\n" for oid in sorted(commits)).encode()
 
 
 def _path(repository: GitRepository) -> Path:

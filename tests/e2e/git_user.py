@@ -74,6 +74,12 @@ class GitUser:
         assert said.code == 0, f"git {words}\n{said.err}"
         return said.out
 
+    def raw(self, *words: str) -> bytes:
+        """Run a command of git that has to succeed; return the bytes that it printed."""
+        return subprocess.run(
+            ["git", *words], cwd=self.path, env=self._environ, stdout=subprocess.PIPE, timeout=PATIENCE, check=True
+        ).stdout
+
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a command of git, whose process group is its own."""
         return subprocess.Popen(

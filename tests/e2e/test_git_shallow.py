@@ -158,6 +158,30 @@ def test_both_ways_make_a_history_whole(clone: Clone, net: Net, way: str) -> Non
     assert twins.by_name("rev-list", "--count", "HEAD") == twins.author("rev-list", "--count", "main")
 
 
+def test_a_part_of_a_history_passes_strict_checks(clone: Clone, net: Net, tmp_path: Path) -> None:
+    clone()
+    user = GitUser(tmp_path, net.reader)
+    strict = ("-c", "transfer.fsckObjects=true")
+    user(*strict, "clone", "-q", "--depth", "2", net.url(tmp_path), "strict")
+    shallow = GitUser(tmp_path / "strict", net.reader)
+    assert len(ends(shallow)) == 1
+    shallow(*strict, "fetch", "-q", "--deepen", "1")
+    shallow(*strict, "fetch", "-q", "--unshallow")
+    assert ends(shallow) == set()
+
+
+@pytest.mark.parametrize("revision", ["main~1", "main^{tree}"])
+def test_what_is_here_without_what_it_leads_to_is_made_whole(clone: Clone, net: Net, revision: str) -> None:
+    """As after a prune that was interrupted, or objects that somebody took over by hand."""
+    twins = clone("--single-branch", "--branch", "early", "--depth", "1")
+    git_type = "tree" if revision.endswith("{tree}") else "commit"
+    raw = twins.author.raw("cat-file", git_type, revision)
+    twins.by_name("hash-object", "-t", git_type, "-w", "--stdin", "--literally", stdin=raw)
+    twins.by_name("fetch", "-q", "origin", "main:refs/heads/whole")
+    assert twins.by_name.objects("whole") == twins.author.objects("main")
+    assert twins.by_name("fsck", "--full", "--no-dangling") == ""
+
+
 def test_commits_on_a_shallow_clone_of_a_name_are_pushed_back(clone: Clone, net: Net) -> None:
     twins = clone("--depth", "1")
     user = GitUser(twins.by_name.path, net.publisher)

@@ -25,6 +25,8 @@ from ipvcs.objects.unixfs import DataType, UnixfsData
 
 GENERATION: Final = 100_000
 """Links after which the older half is forgotten: some 40 MB each, and more entries than most trees have in all."""
+_LONG: Final = 128
+"""Bytes: a longer entry counts as several, as a hostile one may be as long as a tree."""
 
 _Row = tuple[bytes, bytes, int]
 """(name, encoded link, size): they sort as dag-pb sorts links. Of a gitlink there is a name alone."""
@@ -37,14 +39,17 @@ class EntryLinks:
         """Keep up to twice `generation` links of entries with ids of `object_format`."""
         self._format = object_format
         self._generation = generation
-        self._entry = re.compile(rb"[0-7]+ [^\0]*\0.{%d}" % object_format.size, re.DOTALL)
+        entry = rb"[0-7]++ [^\0]*+\0.{%d}" % object_format.size  # possessive: what does not match is found out at once
+        self._entry = re.compile(entry, re.DOTALL)
+        self._entries = re.compile(rb"(?:%b)*+" % entry, re.DOTALL)
         self._young: dict[bytes, _Row] = {}
+        self._young_size = 0
         self._old: dict[bytes, _Row] = {}
 
     def split(self, body: bytes) -> list[bytes] | None:
         """Return the entries of a tree's body, each as it is written; None when it does not parse."""
-        entries = self._entry.findall(body)
-        return entries if sum(map(len, entries)) == len(body) else None  # else something is between them
+        # Found one by one in what is no tree, they would be looked for at every byte of it.
+        return self._entry.findall(body) if self._entries.fullmatch(body) else None
 
     def unknown(self, entries: Iterable[bytes]) -> list[bytes]:
         """Return those of `entries`, as `split` gives them, whose links are not known. The others are young now."""
@@ -98,5 +103,6 @@ class EntryLinks:
 
     def _keep(self, entry: bytes, row: _Row) -> None:
         self._young[entry] = row
-        if len(self._young) >= self._generation:
-            self._old, self._young = self._young, {}
+        self._young_size += 1 + len(entry) // _LONG
+        if self._young_size >= self._generation:
+            self._old, self._young, self._young_size = self._young, {}, 0

@@ -59,9 +59,13 @@ def test_a_pack_that_git_refuses_leaves_nothing(
     assert no_leftovers(git)
 
 
-def test_what_is_given_up_leaves_nothing(git: Git, tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+def test_what_is_given_up_leaves_nothing(
+    git: Git, tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_sink, "PACK_SIZE", 20)
     with packing_apart(GitRepository(git.path, git.environ), git.object_format, tmp_path, threads) as sink:
-        sink.add_whole(GitType.BLOB, BODIES[0])
+        for body in BODIES:
+            sink.add(GitType.BLOB, len(body), BytesIO(body).read)  # without `finish`
     assert listed(git) == set()
     assert no_leftovers(git)
 

@@ -1,5 +1,6 @@
 """Remembered links make the trees that `build_tree` makes, however few of them are kept, and leave it the odd ones."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,23 @@ def test_trees_are_those_that_are_built_entry_by_entry(
         else:
             assert built == build_tree(parsed, payload, [target_of(each) for each in parsed.entries], expected)
             assert store.blocks == expected.blocks
+
+
+@pytest.mark.parametrize("piece", [b"0", b"0 ", b"0 \0", b"100644 a", b"100644 a\0"])
+def test_what_is_no_tree_is_found_out_in_one_pass(piece: bytes) -> None:
+    """Looked for at every byte, entries of two megabytes would take hours."""
+    body = piece * (2_000_000 // len(piece))
+    assert EntryLinks(ObjectFormat.SHA1).split(body + b"\1") is None
+
+
+def test_long_entries_are_forgotten_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    links = EntryLinks(ObjectFormat.SHA1, generation=100)
+    for number in range(50):
+        entry = body_of([(b"100644", b"%02d" % number * 5000, 1)])
+        links.try_build([entry], make_payload(GitType.TREE, entry), target_of, MemoryBlocks())
+    kept = links.unknown([entry])
+    assert kept == []
+    assert len(links._young) + len(links._old) <= 6
 
 
 def test_an_entry_that_was_linked_is_not_asked_for_again() -> None:

@@ -10,19 +10,17 @@ Spec: DESIGN §5 "fetch commits without a round trip per generation"
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipvcs.client.client import RemoteCommandError
 from ipvcs.errors import DecodeError, IntegrityError, NotFoundError
 from ipvcs.git_bridge.commits_table import CommitsTable, read_commits
 from ipvcs.git_bridge.published_tree import PublishedTree
+from ipvcs.git_bridge.readers import FetchingReader
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.git.check import Claim
 from ipvcs.objects.git.node import read_node
 from ipvcs.objects.git.object_id import ObjectId
-
-if TYPE_CHECKING:
-    from ipvcs.git_bridge.object_intake import FetchingReader
 
 ALONE: Final = 16
 """Commits that are fetched as they come: as many as somebody looks at who wants the newest."""
@@ -44,7 +42,7 @@ class CommitSupply:
 
     def __init__(
         self,
-        reader: "FetchingReader",
+        reader: FetchingReader,
         tree: PublishedTree | None = None,
         watch: Watch | None = None,
         *,

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from ipvcs.client.client import RemoteCommandError
 from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.object_feed import TypeReader
-from ipvcs.git_bridge.object_fetch import CancellableReader, ObjectFetch
-from ipvcs.git_bridge.pack_fetch import ExpectingReader, PackFetch
+from ipvcs.git_bridge.object_fetch import ObjectFetch
+from ipvcs.git_bridge.pack_fetch import PackFetch
 from ipvcs.git_bridge.published_tree import PublishedTree
+from ipvcs.git_bridge.readers import FetchReader
 from ipvcs.git_bridge.shallow import WHOLE, Depth, read_shallow, write_shallow
 from ipvcs.objects.git.object_id import ObjectId
 
@@ -32,10 +33,6 @@ class FetchWay(StrEnum):
 
     PACKS = "packs"
     OBJECTS = "objects"
-
-
-class FetchReader(ExpectingReader, CancellableReader, Protocol):
-    """The home's blocks and, behind them, the network's."""
 
 
 @dataclass(frozen=True, slots=True)

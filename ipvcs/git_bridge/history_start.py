@@ -8,11 +8,11 @@ Spec: DESIGN §5, §7
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ipvcs.errors import UsageError
 from ipvcs.git_bridge.commit_supply import CommitSupply, Watch
 from ipvcs.git_bridge.published_tree import PublishedTree, is_published, read_published
+from ipvcs.git_bridge.readers import FetchingReader
 from ipvcs.git_bridge.refname import RefName, show
 from ipvcs.git_bridge.refs_table import Ref
 from ipvcs.git_bridge.revision import HEAD, find_revision
@@ -20,9 +20,6 @@ from ipvcs.objects.block import BlockReader
 from ipvcs.objects.git.check import Claim
 from ipvcs.objects.git.history import History, identify, kind_of
 from ipvcs.objects.path import Path, resolve
-
-if TYPE_CHECKING:
-    from ipvcs.git_bridge.object_intake import FetchingReader
 
 
 class NoRevisionsError(UsageError):
@@ -38,7 +35,7 @@ class NoRevisionsError(UsageError):
 
 
 def find_start(
-    reader: "FetchingReader", path: Path, revision: bytes | None, watch: Watch | None = None
+    reader: FetchingReader, path: Path, revision: bytes | None, watch: Watch | None = None
 ) -> tuple[History, Claim]:
     """Return the commit from which on `path` and `revision` mean a history, and what walks it; fetches are watched.
 

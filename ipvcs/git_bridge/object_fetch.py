@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Final, Protocol
+from typing import Final
 
 from ipvcs.git_bridge.commit_supply import ALL, ALONE, CommitSupply
 from ipvcs.git_bridge.commit_walk import CommitWalk
@@ -24,10 +24,10 @@ from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.object_feed import TypeReader
-from ipvcs.git_bridge.object_intake import AHEAD, FetchingReader, ObjectIntake
-from ipvcs.git_bridge.pack_fetch import LyingRepositoryError
+from ipvcs.git_bridge.object_intake import AHEAD, ObjectIntake
 from ipvcs.git_bridge.pack_sink import packing_apart
-from ipvcs.git_bridge.published_tree import PublishedTree
+from ipvcs.git_bridge.published_tree import LyingRepositoryError, PublishedTree
+from ipvcs.git_bridge.readers import CancellableReader
 from ipvcs.git_bridge.shallow import Depth, read_shallow, shallow_file, write_shallow
 from ipvcs.objects.git.check import Claim
 from ipvcs.objects.git.modes import NodeKind
@@ -45,13 +45,6 @@ _KINDS: Final = {
 _FEW: Final = 64
 """Generations for which the tables, which name the commits of all branches, would be too much."""
 _PACKING_THREADS: Final = 2
-
-
-class CancellableReader(FetchingReader, Protocol):
-    """One whose requests other threads wait for."""
-
-    def cancel(self) -> None:
-        """Let what is under way end soon, with an error."""
 
 
 @dataclass(frozen=True, slots=True)

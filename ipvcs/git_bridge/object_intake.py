@@ -7,13 +7,12 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from hashlib import blake2b
-from typing import Final, Protocol
+from typing import Final
 
 from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.pack_sink import PackSink
-from ipvcs.multiformats.cid import Cid
-from ipvcs.objects.block import BlockReader
+from ipvcs.git_bridge.readers import FetchingReader
 from ipvcs.objects.git.check import Checker, Claim
 from ipvcs.objects.git.closure import claim_record
 from ipvcs.objects.git.modes import NodeKind
@@ -27,16 +26,6 @@ AHEAD: Final = 2
 """Requests under way, if so much is known: what is read is then seldom waited for."""
 _RECORD_SIZE: Final = 16
 """Bytes of the digest by which a proven claim is remembered."""
-
-
-class FetchingReader(BlockReader, Protocol):
-    """A reader that can bring many blocks at once; threads may use it together."""
-
-    def missing_of(self, cids: Iterable[Cid]) -> list[Cid]:
-        """Return those of `cids` whose blocks are not here."""
-
-    def fetch_all(self, roots: Iterable[Cid], *, recursive: bool = True, timeout: float | None = None) -> None:
-        """Return when `roots`, and what they reach if `recursive`, are here. `timeout`: seconds without a block."""
 
 
 class ObjectIntake:

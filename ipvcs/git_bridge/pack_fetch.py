@@ -10,16 +10,14 @@ Spec: DESIGN §5 "Fetch"; git-index-pack(1)
 import subprocess
 from collections.abc import Collection, Sequence
 from functools import cache
-from typing import Final, Protocol
+from typing import Final
 
-from ipvcs.errors import IntegrityError
 from ipvcs.git_bridge.git import GitError, GitRepository
 from ipvcs.git_bridge.local_objects import LocalObjects
 from ipvcs.git_bridge.object_feed import ObjectReader, TypeReader
 from ipvcs.git_bridge.pack_choice import needed_packs
-from ipvcs.git_bridge.published_tree import PublishedTree
-from ipvcs.multiformats.cid import Cid
-from ipvcs.objects.block import BlockReader
+from ipvcs.git_bridge.published_tree import LyingRepositoryError, PublishedTree
+from ipvcs.git_bridge.readers import ExpectingReader
 from ipvcs.objects.dag_pb import PBLink
 from ipvcs.objects.file_reader import FileReader
 from ipvcs.objects.git.headers import HeaderError, parse_commit
@@ -27,24 +25,6 @@ from ipvcs.objects.git.object_id import ObjectId
 
 _SELF_CONTAINED: Final = "--check-self-contained-and-connected"
 """Has `index-pack` look whether all that the objects lead to is in the pack; it then ends with 1 if it is not."""
-
-
-class ExpectingReader(BlockReader, Protocol):
-    """A reader that can be told what will be read as a whole, to have all of it under way at once."""
-
-    def expect(self, root: Cid) -> None:
-        """Everything that `root` reaches will be read."""
-
-
-class LyingRepositoryError(IntegrityError):
-    """A repository that was published does not hold what it lists."""
-
-    def __init__(self, oid: ObjectId) -> None:
-        super().__init__(
-            f"the repository lists object '{oid}', and none of its packs has it",
-            hint="tell its publisher; no ref was changed here",
-        )
-        self.oid = oid
 
 
 class PackFetch:

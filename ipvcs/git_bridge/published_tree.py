@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ipvcs.errors import ConflictError, DecodeError, LimitError
+from ipvcs.errors import ConflictError, DecodeError, IntegrityError, LimitError
 from ipvcs.git_bridge.bare_files import (
     config_file,
     decode_peeled,
@@ -76,6 +76,17 @@ class OtherFormatError(ConflictError):
         )
         self.published = published
         self.local = local
+
+
+class LyingRepositoryError(IntegrityError):
+    """A repository that was published does not hold what it lists."""
+
+    def __init__(self, oid: ObjectId) -> None:
+        super().__init__(
+            f"the repository lists object '{oid}', and none of its packs has it",
+            hint="tell its publisher; no ref was changed here",
+        )
+        self.oid = oid
 
 
 @dataclass(frozen=True, slots=True)

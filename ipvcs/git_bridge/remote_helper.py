@@ -9,7 +9,7 @@ from typing import IO, Final, Protocol
 
 from ipvcs.errors import UsageError
 from ipvcs.git_bridge.conversion import OnProgress
-from ipvcs.git_bridge.fetch import Fetcher, FetchReader, FetchRequest, FetchWay
+from ipvcs.git_bridge.fetch import Fetcher, FetchRequest, FetchWay
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.helper_protocol import (
     CapabilitiesAsked,
@@ -26,6 +26,7 @@ from ipvcs.git_bridge.object_feed import GitObjectMissingError, find_all
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
 from ipvcs.git_bridge.push import Pusher, Target
 from ipvcs.git_bridge.push_report import report
+from ipvcs.git_bridge.readers import FetchReader
 from ipvcs.git_bridge.ref_updates import Asked, Verdict
 from ipvcs.git_bridge.remote_url import RemoteUrl
 from ipvcs.git_bridge.shallow import WHOLE, Depth

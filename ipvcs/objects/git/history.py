@@ -140,11 +140,11 @@ class History:
         return open_object(self._reader, commit.cid, commit.oid, self._format).body()
 
     def _prove(self, claim: Claim) -> HistoryCommit:
-        children = self._checker.check(claim)
-        found = open_object(self._reader, claim.cid, claim.oid, self._format)
-        if found.type is not GitType.COMMIT:  # carried verbatim; git follows no such parent either
-            problem = f"it is a {found.type}, and should be a commit"
+        proven = self._checker.prove(claim)
+        if proven.type is not GitType.COMMIT:  # carried verbatim; git follows no such parent either
+            problem = f"it is a {proven.type}, and should be a commit"
             raise GitNodeError(claim.cid, problem, parent=claim.parent, name=claim.name)
-        time = commit_time(found.body())
-        tree = children[0].oid if children else None
-        return HistoryCommit(claim.oid, claim.cid, time, tree, tuple(children[1:]))
+        assert proven.body is not None
+        time = commit_time(proven.body)
+        tree = proven.children[0].oid if proven.children else None
+        return HistoryCommit(claim.oid, claim.cid, time, tree, tuple(proven.children[1:]))

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final, TypeAlias
 
 from ipvcs.git_bridge.commits_table import encode_commits
@@ -22,6 +21,7 @@ from ipvcs.objects.dag_pb import PBLink
 from ipvcs.objects.file_layout import build_file
 from ipvcs.objects.git.layout import LAYOUT, PIECE_SIZE, put_file
 from ipvcs.objects.git.object_id import ObjectId
+from ipvcs.storage.scratch import scratch_directory
 
 _CHUNKER: Final = SizeChunker(PIECE_SIZE)
 _COUNT_AT: Final = 8
@@ -112,8 +112,8 @@ def packing(
     if not tips or not repository.run("rev-list", "--objects", "--max-count=1", "--stdin", stdin=revisions):
         yield None
         return
-    with TemporaryDirectory(dir=temporary, prefix="push-") as directory, ThreadPoolExecutor(1) as thread:
-        making = Packing(repository, tips, bases, Path(directory))
+    with scratch_directory(temporary, "push-") as directory, ThreadPoolExecutor(1) as thread:
+        making = Packing(repository, tips, bases, directory)
         yield PackToBe(making, thread.submit(making.make))
 
 

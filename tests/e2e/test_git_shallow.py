@@ -56,7 +56,7 @@ def ends(user: GitUser) -> set[str]:
 Clone = Callable[..., Twins]
 
 
-@pytest.fixture(params=ObjectFormat)
+@pytest.fixture(params=[ObjectFormat.SHA1, pytest.param(ObjectFormat.SHA256, marks=pytest.mark.long)])
 def clone(net: Net, tmp_path: Path, request: pytest.FixtureRequest) -> Clone:
     """Clone a history with a merge, two branches and tags, by a name and by its path."""
     author = history(GitUser(tmp_path / "author", net.publisher).init(request.param))
@@ -130,6 +130,7 @@ def test_tags_follow_their_commits(clone: Clone) -> None:
     assert "refs/tags/v2-again" in twins.by_name.refs()
 
 
+@pytest.mark.parametrize("clone", ObjectFormat, indirect=True)
 def test_a_shallow_clone_follows(clone: Clone) -> None:
     twins = clone("--depth", "1", "--no-single-branch")
     twins.author.commit("file", "five")

@@ -80,10 +80,6 @@ class FetchingBlocks:
             data = self._home.blocks.try_get(cid)
         return data
 
-    def has(self, cid: "Cid") -> bool:
-        """Tell whether the block is in the home."""
-        return self._home.blocks.has(cid)
-
     def missing_of(self, cids: "Iterable[Cid]") -> "list[Cid]":
         """Return those of `cids` whose blocks are not in the home."""
         some = list(cids)

@@ -52,7 +52,8 @@ def decode_peeled(data: bytes) -> dict[RefName, ObjectId]:
         elif not line.startswith(b"#"):
             _oid, space, name = line.partition(b" ")
             if not space:
-                raise PackedRefsError(f"malformed line '{line[:200].decode(errors='backslashreplace')}' in packed-refs")
+                shown = line[:200].decode(errors="backslashreplace")
+                raise PackedRefsError(f"malformed line '{shown}' in packed-refs", hint="tell its publisher")
     return peeled
 
 

@@ -45,6 +45,7 @@ _KINDS: Final = {
 _FEW: Final = 64
 """Generations for which the tables, which name the commits of all branches, would be too much."""
 _PACKING_THREADS: Final = 2
+"""For compression: more find no core."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,9 @@ def read_shallow(repository: GitRepository) -> frozenset[ObjectId]:
     except FileNotFoundError:
         return frozenset()
     except ObjectIdError as exc:
-        raise ShallowFileError(f"bad line in '{path}': {exc}") from exc
+        raise ShallowFileError(
+            f"bad line in '{path}': {exc}", hint="it lists ids of commits, one a line; git can't read it either"
+        ) from exc
 
 
 def write_shallow(repository: GitRepository, commits: Collection[ObjectId], before: frozenset[ObjectId]) -> None:

@@ -1,4 +1,4 @@
-"""What several end-to-end tests of Git start from."""
+"""What several end-to-end tests start from."""
 
 import random
 from collections.abc import Iterator
@@ -8,10 +8,19 @@ import pytest
 
 from ipvcs.objects.git.object_id import ObjectFormat
 from ipvcs.storage.home import Home, open_home
+from tests.e2e.daemons import Daemons
 from tests.e2e.fetching import MIB, noise
 from tests.e2e.git_net import Net
 from tests.e2e.git_user import GitUser
 from tests.e2e.real_git import Git
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Iterator[Daemons]:
+    """Daemons that end with the test."""
+    started = Daemons(tmp_path)
+    yield started
+    started.close()
 
 
 @pytest.fixture(params=list(ObjectFormat))

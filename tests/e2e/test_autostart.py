@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,13 +17,6 @@ from tests.cli_runner import Ipvcs
 from tests.e2e.daemons import Daemons, Foreground, pid_of, run, wait_ended, wait_gone
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture
-def daemons(tmp_path: Path) -> Iterator[Daemons]:
-    started = Daemons(tmp_path)
-    yield started
-    started.close()
 
 
 @pytest.fixture

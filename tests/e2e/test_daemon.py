@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from tests.cli_runner import Ipvcs
 from tests.e2e.daemons import LOOPBACK, Daemons, Foreground, pid_of, run, wait_gone
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture
-def daemons(tmp_path: Path) -> Iterator[Daemons]:
-    started = Daemons(tmp_path)
-    yield started
-    started.close()
 
 
 def test_it_prints_where_it_listens_and_last_that_it_is_ready(daemons: Daemons) -> None:

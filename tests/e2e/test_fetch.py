@@ -41,13 +41,6 @@ WITHIN = {"IPVCS_NO_DAEMON": "1"}
 long_param = partial(pytest.param, marks=pytest.mark.long)
 
 
-@pytest.fixture
-def daemons(tmp_path: Path) -> Iterator[Daemons]:
-    started = Daemons(tmp_path)
-    yield started
-    started.close()
-
-
 @dataclass(frozen=True)
 class Content:
     """What `holder` has: a tree of files, and a node of dag-cbor."""

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,13 +39,6 @@ from tests.e2e.fetching import (
 from tests.e2e.slow_link import SlowLink
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture
-def daemons(tmp_path: Path) -> Iterator[Daemons]:
-    started = Daemons(tmp_path)
-    yield started
-    started.close()
 
 
 @pytest.fixture

@@ -135,13 +135,13 @@ def test_what_is_there_is_read_and_nobody_is_asked(store: LeasedBlocks) -> None:
     blocks.expect(ONE.cid)
     assert [blocks.get(block.cid) for block in EVERYTHING] == [block.data for block in EVERYTHING]
     assert blocks.size(ONE.cid) == len(ONE.data)
-    assert blocks.has(ONE.cid)
+    assert blocks.missing_of([ONE.cid]) == []
     blocks.close()
     assert store.taken == 0
 
 
 def test_whether_a_block_is_there_is_no_reason_to_fetch_it(blocks: FetchingBlocks, remote: FakeNode) -> None:
-    assert not blocks.has(ONE.cid)
+    assert blocks.missing_of([ONE.cid]) == [ONE.cid]
     assert remote.requests == []
 
 

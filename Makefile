@@ -49,7 +49,7 @@ test: install peers
 
 test-long: export HYPOTHESIS_PROFILE := long
 test-long: install peers
-	$(PYTEST) --timeout 3600 -o faulthandler_timeout=7200
+	$(PYTEST) --timeout 3600 -o faulthandler_timeout=7200 --durations 30 --durations-min 20
 
 bench: install peers
 	$(BIN)/python -m bench.pypi_libp2p

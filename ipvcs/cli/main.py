@@ -6,16 +6,15 @@ answer, 128 for a failure, 129 for wrong usage, as git does.
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import click
 
 from ipvcs.cli.app import App
+from ipvcs.cli.signals import TerminatedError, ending_signals
 from ipvcs.cli.ui import ReaderGoneError, Ui, output_errors, printable
 from ipvcs.errors import IpvcsError
 
@@ -135,7 +134,7 @@ def _report_signal(error: BaseException) -> int:
     """Say that a signal ended the command, and return the exit status; 0 if `error` is something else."""
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__  # up to Python 3.11, what is raised while a class is being made gets wrapped
-    if isinstance(error, _TerminatedError):
+    if isinstance(error, TerminatedError):
         _print_error(str(error), None)
         return error.status
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
@@ -169,41 +168,6 @@ def _command_path(error: click.UsageError) -> str:
     return error.ctx.command_path if error.ctx else "ipvcs"
 
 
-class _TerminatedError(BaseException):
-    """A signal asks us to end. Raised wherever the program is, so that it cleans up as it does when interrupted."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"ended by {signal.Signals(number).name}")
-        self.status = 128 + number
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise _TerminatedError(number)
-
-
-_ENDING: Final[dict[signal.Signals, Callable[[int, FrameType | None], object]]] = {
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGTERM: _end,
-    signal.SIGHUP: _end,
-}
-"""Signals that end us, and what raises the exceptions by which they do."""
-
-
-@contextmanager
-def _ending_signals() -> Iterator[None]:
-    """Let signals end us by exceptions, so that all is cleaned up; after the block nothing is left to clean up, and
-    they end us at once. Ignored ones, as under nohup(1), stay ignored.
-    """
-    handled = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in handled:
-        signal.signal(number, _ENDING[number])
-    try:
-        yield
-    finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
-
-
 def _open_closed_streams() -> None:
     """Make standard streams that were closed lead to /dev/null, as git does: else the next file opened would be one."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
@@ -225,9 +189,9 @@ def exit_after(action: Callable[[], int]) -> NoReturn:
     """Do what the process is there for, which reports its errors itself, and exit with the status that it returns."""
     _open_closed_streams()
     try:
-        with _ending_signals():
+        with ending_signals():
             status = action()
-    except _TerminatedError as error:  # when it was about to end anyway
+    except TerminatedError as error:  # when it was about to end anyway
         status = error.status
     except KeyboardInterrupt:
         status = 130

@@ -100,6 +100,36 @@ def test_signals_that_were_ignored_stay_ignored(many: Path, tmp_path: Path) -> N
     assert len(list((tmp_path / "copy").iterdir())) == 100
 
 
+DURING_A_CALLBACK = f"""
+{AS_IN_A_TERMINAL}
+import os, time, weakref
+from ipvcs.cli.main import exit_after, guarded
+
+class Thing: pass
+
+def action():
+    thing = Thing()
+    callback = weakref.ref(thing, lambda _: os.kill(os.getpid(), {{number}}))
+    del thing
+    time.sleep(30)
+    return 0
+
+exit_after(lambda: guarded(action))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_not_lost_in_a_callback_that_swallows_its_exception(number: signal.Signals) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DURING_A_CALLBACK.format(number=int(number))],
+        capture_output=True,
+        check=False,
+        timeout=20,
+    )
+    said = b"interrupted" if number == signal.SIGINT else b"ended by SIGTERM"
+    assert (done.returncode, done.stderr) == (128 + number, b"error: " + said + b"\n")
+
+
 @pytest.mark.parametrize("count", [pytest.param(10, id="10"), pytest.param(200, id="200", marks=pytest.mark.long)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_put_that_is_ended_at_any_time_prints_no_traceback(

@@ -170,7 +170,7 @@ def collecting(home: Path) -> Iterator[None]:
     assert len(runs) >= 5
 
 
-@pytest.mark.parametrize("pushes", [12, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("pushes", [12, pytest.param(30, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_garbage_collected_all_the_time_takes_nothing_but_old_roots(
     net: Net, tmp_path: Path, author: GitUser, pushes: int
 ) -> None:

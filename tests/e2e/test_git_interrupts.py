@@ -60,7 +60,7 @@ def packs_left(git_dir: Path) -> list[str]:
 LONG = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(60, marks=LONG)])
+@pytest.mark.parametrize("count", [6, pytest.param(25, marks=LONG)])
 def test_an_interrupted_push_leaves_nothing_and_can_be_done_again(
     net: Net, tmp_path: Path, author: GitUser, count: int
 ) -> None:
@@ -84,7 +84,7 @@ def test_an_interrupted_push_leaves_nothing_and_can_be_done_again(
 
 
 @pytest.mark.parametrize("way", ["packs", "objects"])
-@pytest.mark.parametrize("count", [4, pytest.param(40, marks=LONG)])
+@pytest.mark.parametrize("count", [4, pytest.param(15, marks=LONG)])
 def test_an_interrupted_clone_leaves_nothing_and_can_be_done_again(
     net: Net, tmp_path: Path, author: GitUser, count: int, way: str
 ) -> None:

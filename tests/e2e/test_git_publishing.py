@@ -195,7 +195,7 @@ def test_a_node_within_the_command_tells_others_and_says_that_it_ends(daemons: D
     assert records_at(middle, name)
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [5, pytest.param(15, marks=pytest.mark.long)])
 def test_a_push_whose_daemon_is_killed_is_done_or_not_and_can_be_tried_again(daemons: Daemons, kills: int) -> None:
     home = daemons.make_home()
     daemon = daemons.start(home)

@@ -369,6 +369,7 @@ def test_objects_that_lie_are_refused(net: Net, tmp_path: Path, author: GitUser)
 
 @pytest.mark.long
 def test_a_publisher_that_is_gone_is_waited_for_a_while_and_named(net: Net, tmp_path: Path, author: GitUser) -> None:
+    author.commit("file", "what no other test pushes, so that nobody else has it")
     author("push", "-q", "ipfs", "main")
     author("push", "-q", net.url(tmp_path) + "-touched", "main")
     GitUser(tmp_path, net.reader)("ls-remote", net.url(tmp_path))

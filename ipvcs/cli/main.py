@@ -19,6 +19,7 @@ from ipvcs.cli.ui import ReaderGoneError, Ui, output_errors, printable
 from ipvcs.errors import IpvcsError
 
 _COMMANDS: Final[dict[str, str]] = {
+    "access": "Let other nodes push here, and see what they did",
     "bitswap": "What was exchanged with peers, and what is wanted",
     "block": "Read and write single blocks",
     "bootstrap": "The peers by which the daemon joins the network",

@@ -1,4 +1,5 @@
-"""The home's one LMDB environment: block index, segments, pins, memos, counters, and what a node remembers of others.
+"""The home's one LMDB environment: block index, segments, pins, memos, counters, what a node remembers of others, and
+what others may do here and did.
 
 Each is a named database; one that an older home lacks is made when the home is opened.
 
@@ -32,6 +33,7 @@ _MAX_READERS: Final = 1024
 _DATABASES: Final = (
     "blocks", "segments", "pins", "memos", "memo_cids", "meta",
     "addresses", "values", "providers", "provided", "names", "ledgers",
+    "access", "push_log", "push_answers", "push_keys",
 )  # fmt: skip
 _LOCK_FILE: Final = "lock.mdb"
 _LOCK_FILE_SIZE: Final = 72 * 1024
@@ -85,6 +87,10 @@ class Datastore:
             self.provided = databases["provided"]  # what we announced, and when (routing/reprovider)
             self.names = databases["names"]  # IPNS: peer id -> the best record seen, and our own
             self.ledgers = databases["ledgers"]  # Bitswap: peer id -> bytes both ways
+            self.access = databases["access"]  # who else may push here, and what (access.py)
+            self.push_log = databases["push_log"]  # the pushes of others, by number (push_log.py)
+            self.push_answers = databases["push_answers"]  # what they were answered, by number, for a while
+            self.push_keys = databases["push_keys"]  # pusher and key of an answered push -> its number
             with self.env.begin(write=make) as txn:
                 if make:
                     txn.put(_MADE, b"1", db=self.meta)

@@ -34,18 +34,22 @@ MALFORMED = {
         f"routing findpeer {BAD}", f"routing findprovs {BAD}", f"routing provide {BAD}", f"routing get /ipns/{BAD}",
         f"bitswap ledger {BAD}", f"bitswap wantlist -p {BAD}", f"name inspect --verify {BAD} {FILE}",
     ],
-    "a NodeId": [f"ping {BAD}", f"id {BAD}", f"ping {ABSENT}", f"swarm connect /p2p/{BAD}"],
+    "a NodeId": [
+        f"ping {BAD}", f"id {BAD}", f"ping {ABSENT}", f"swarm connect /p2p/{BAD}", f"access add {BAD}",
+        f"access rm {ABSENT}", f"access add {BARE}",
+    ],
+    "the path of a repository": [f"access add {ID} ../x", f"access rm {ID} a//b", "access log x/./y"],
     "the name of a key": ["key gen ''", "key rename self ''"],
     "a number": [
         "ping -n x " + ID, "ping -n 0 " + ID, "key gen --difficulty 99 k", "key gen --type rsa --size 5 k",
         f"put --cid-version 7 {FILE}", f"put --max-file-links 0 {FILE}", f"refs --max-depth x {ABSENT}",
-        f"put --chunker size-0 {FILE}",
+        f"put --chunker size-0 {FILE}", "access log -n x", "access log -n -1",
     ],
     "one of several words": [
         f"put --chunker {BAD} {FILE}", f"put --hash {BAD} {FILE}", f"put --profile {BAD} {FILE}",
         f"dag put --store-codec {BAD} {FILE}", f"block put --mhtype {BAD} {FILE}", f"key list -b {BAD}",
         f"pin ls --type {BAD}", f"key gen --type {BAD} k", f"log level {BAD}", f"log level swarm {BAD}",
-        f"daemon --log-level {BAD}",
+        f"daemon --log-level {BAD}", f"access add {ID} --rights {BAD}", f"access rm {ID} --rights create,",
     ],
     "a setting": [f"config {BAD}", f"config {BAD} 1", f"config --json Swarm.Perf {BAD}", "config Swarm.Perf yes"],
 }  # fmt: skip

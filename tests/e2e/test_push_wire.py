@@ -9,12 +9,17 @@ import pytest
 
 from ipvcs.client.client import Client, RemoteCommandError
 from ipvcs.client.socket_path import find_socket
-from ipvcs.git_bridge.push_replies import Failure, FailureCode, Reply, Standing, decode_reply
-from ipvcs.git_bridge.push_requests import Query, encode_request
+from ipvcs.git_bridge.push_replies import Failure, FailureCode, Progress, Reply, Standing, decode_reply
+from ipvcs.git_bridge.push_requests import Offer, Query, Update, encode_request
+from ipvcs.multiformats.cid import Cid
+from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from tests.cli_runner import Ipvcs
-from tests.e2e.daemons import Daemons
+from tests.e2e.daemons import Daemons, wait_ended
 
 pytestmark = pytest.mark.network
+
+UPDATE = Update(b"refs/heads/main", None, ObjectId(bytes(20)), cid=Cid.of(bytes(32)))
+OFFER = Offer((b"team",), bytes(16), ObjectFormat.SHA1, 1, "unixfs-v1-2025", (UPDATE,))
 
 
 @pytest.fixture
@@ -49,6 +54,30 @@ def test_a_pusher_asks_another_nodes_daemon_and_is_let_in_when_its_owner_says_so
     _connected, standing = ask(here, name, b"team", b"project", b"deeper")  # by its id alone, as it is known by now
     assert standing == Standing(None, frozenset(("create", "update", "tag")), 1 << 30, 2_000_000)
     assert isinstance(ask(here, name, b"team")[1], Failure)
+
+
+@pytest.mark.parametrize("who", ["owner", "pusher", "client"])
+def test_whoever_ends_while_somebody_pushes_no_process_is_left(daemons: Daemons, who: str) -> None:
+    there, here = daemons.make_home("there"), daemons.make_home("here")
+    owner = daemons.start(there, module="tests.e2e.push_stub")
+    pusher = daemons.start(here)
+    Ipvcs(there).ok("access", "add", pusher.address.rpartition("/p2p/")[2])
+    message = base64.b64encode(encode_request(OFFER)).decode()
+    stream = Client(find_socket(here)).stream("push", owner.address, lines=[message])
+    assert next(stream).keys() == {"Stage", "Address"}
+    progress = decode_reply(base64.b64decode(next(stream)["Reply"]))
+    assert isinstance(progress, Progress)
+    receiver = int(progress.stage)  # which ignores SIGTERM
+    if who == "client":
+        stream.close()
+    else:
+        status, _out, errors, seconds = (owner if who == "owner" else pusher).end()
+        assert (status, "Traceback" in errors) == (0, False)
+        assert seconds < 5
+        with pytest.raises(RemoteCommandError, match="broke off the push" if who == "owner" else "daemon is ending"):
+            next(stream)
+    wait_ended(receiver, patience=10)
+    assert owner.process.poll() == (0 if who == "owner" else None)
 
 
 def test_a_daemon_whose_owner_takes_no_pushes_says_so(daemons: Daemons) -> None:

@@ -213,7 +213,7 @@ async def test_what_ignores_the_end_is_killed_in_time_with_all_that_it_has_start
     seconds = anyio.current_time() - began
     assert not is_alive(pid)
     await wait_dead(child)
-    assert (1.0 if how == "left" else 0.5) <= seconds < 5
+    assert (1.0 if how == "left" else 0.5) <= seconds < 20
     assert await receiver.wait_ended() == "it was ended by signal 9"
 
 
@@ -231,7 +231,7 @@ async def test_one_that_has_left_the_group_keeps_nobody_waiting_but_for_its_outp
     async with running(code) as receiver:
         child = int(await read(receiver))
     try:
-        assert anyio.current_time() - began < 5
+        assert anyio.current_time() - began < 20
         assert is_alive(child)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -266,7 +266,7 @@ async def test_a_daemon_that_ends_has_less_patience_also_with_those_that_are_abo
             await ending.wait()
             receivers.hurry()
             second.cancel()
-    assert anyio.current_time() - began < 4
+    assert anyio.current_time() - began < 4.9
     assert not any(map(is_alive, pids))
 
 

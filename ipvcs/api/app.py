@@ -24,6 +24,7 @@ from ipvcs.api import (
     rpc_log,
     rpc_name,
     rpc_ping,
+    rpc_push,
     rpc_routing,
     rpc_stats,
     rpc_swarm,
@@ -44,6 +45,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     *rpc_bitswap.COMMANDS,
     *rpc_routing.COMMANDS,
     *rpc_name.COMMANDS,
+    *rpc_push.COMMANDS,
     *rpc_stats.COMMANDS,
 )
 

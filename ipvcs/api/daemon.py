@@ -3,7 +3,7 @@
 `open_daemon` is the composition, the same for a process of its own and for a node within a command (`in_process.py`);
 `run_daemon` is the process: what it prints, which signals end it, when it may end by itself.
 
-    lock the home ─▶ open the node, listen ─▶ serve the API ─▶ print, "Daemon is ready" ─▶ … ─▶ all of it backwards
+    lock the home ─▶ open the node, listen ─▶ serve the API, take pushes ─▶ "Daemon is ready" ─▶ … ─▶ and backwards
 
 The end is bounded: what has not let go by `SHUTDOWN_TIMEOUT` is abandoned, since nothing that was reported as stored
 depends on an orderly end.
@@ -15,9 +15,10 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -84,6 +85,15 @@ class ServeApi(Protocol):
         """Return a context manager within which the API is served; the RPC `shutdown` calls `stop`."""
 
 
+class AcceptPushes(Protocol):
+    """Takes other nodes' pushes to the home's name, or a test's stand-in for it."""
+
+    def __call__(
+        self, home: Home, node: Any, options: "DaemonOptions", /
+    ) -> AbstractAsyncContextManager[Callable[[], bool]]:
+        """Return a context manager within which pushes are taken; what it gives tells whether one is under way."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServedApi:
     """An API that is up: its addresses as multiaddrs, and who counts its clients."""
@@ -108,6 +118,8 @@ class DaemonOptions:
     """Seconds without clients after which the daemon ends by itself; None: never."""
     within_command: bool = False
     """Whether the node is part of a command, and ends with it."""
+    environ: Mapping[str, str] | None = None
+    """For the processes that it starts to work on pushes; None: it starts none, and takes no pushes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,7 @@ async def open_daemon(
     *,
     open_node: OpenNode | None = None,
     serve_api: ServeApi | None = None,
+    accept_pushes: AcceptPushes | None = None,
 ) -> AsyncGenerator[Daemon]:
     """Run the node of `home` and its API within the block; leaving it takes `SHUTDOWN_TIMEOUT` at most.
 
@@ -145,11 +158,13 @@ async def open_daemon(
             async with (
                 (open_node or _open_node)(home, private_key, listen) as node,
                 (serve_api or _serve_api)(home, node, options, stop.set) as api,
+                (accept_pushes or _accept_pushes)(home, node, options) as is_pushing,
             ):
                 lock.publish_api(api.addresses[0])
                 try:
                     addresses = [str(addr) for addr in node.listen_addresses()]
-                    yield Daemon(addresses, api, stop, node.has_reason_to_stay, lambda: lock.is_in_place)
+                    stays = partial(_stays, node, is_pushing)
+                    yield Daemon(addresses, api, stop, stays, lambda: lock.is_in_place)
                 finally:
                     ending.shield = True  # who cancels us wants an end, but may not deny peers their goodbye
                     ending.deadline = anyio.current_time() + SHUTDOWN_TIMEOUT
@@ -167,6 +182,7 @@ async def run_daemon(
     ending: Callable[[], None] = lambda: None,
     open_node: OpenNode | None = None,
     serve_api: ServeApi | None = None,
+    accept_pushes: AcceptPushes | None = None,
 ) -> None:
     """Run the process's daemon until a signal, the RPC `shutdown` or idleness ends it.
 
@@ -180,7 +196,9 @@ async def run_daemon(
     is_gone = False
     _raise_file_limit()
     with anyio.CancelScope() as running, _ending_by_signals(running, ending):
-        async with open_daemon(home, private_key, options, open_node=open_node, serve_api=serve_api) as daemon:
+        async with open_daemon(
+            home, private_key, options, open_node=open_node, serve_api=serve_api, accept_pushes=accept_pushes
+        ) as daemon:
             for addr in daemon.swarm_addresses:
                 say(f"Swarm listening on {addr}")
             for address in daemon.api.addresses:
@@ -277,6 +295,10 @@ async def _wait_for_end(daemon: Daemon, options: DaemonOptions) -> bool:
     return is_gone
 
 
+def _stays(node: ListeningNode, is_pushing: Callable[[], bool]) -> bool:
+    return node.has_reason_to_stay() or is_pushing()
+
+
 def _listen_addresses(home: Home, *, loopback_only: bool) -> list[str]:
     """Return the addresses to listen on for peers: what is configured, or its likes on loopback."""
     configured: list[str] = home.config.get("Addresses.Swarm")
@@ -299,10 +321,29 @@ async def _serve_api(
     from ipvcs.api.server import open_api
 
     clients = ClientCount(build_app(node, shutdown=stop))
-    if options.socket is not None:
-        place = SocketPlace(options.socket, None)
-    else:
-        place = plan_socket(home.path, options.runtime, os.getuid())
+    place = _socket_place(home, options)
     tcp = home.config.get("Addresses.API") if options.tcp else []
     async with open_api(clients, home.path, place, tcp) as addresses:
         yield ServedApi(addresses, clients)
+
+
+@asynccontextmanager
+async def _accept_pushes(home: Home, node: Any, options: DaemonOptions) -> AsyncGenerator[Callable[[], bool]]:
+    if options.environ is None or options.within_command or not home.config.get("Push.Accept"):
+        yield lambda: False
+        return
+    from ipvcs.api.push_service import PushService
+    from ipvcs.api.receiver_process import ReceiverProcesses
+
+    receivers = ReceiverProcesses(home.path, _socket_place(home, options).path, options.environ)
+    async with PushService(node.swarm, home, receivers.run) as service:
+        try:
+            yield lambda: service.is_busy
+        finally:
+            receivers.hurry()
+
+
+def _socket_place(home: Home, options: DaemonOptions) -> SocketPlace:
+    if options.socket is not None:
+        return SocketPlace(options.socket, None)
+    return plan_socket(home.path, options.runtime, os.getuid())

@@ -20,7 +20,7 @@ from ipvcs.errors import LimitError, UnavailableError
 MAX_BODY: Final = 64 * 1024
 """Bytes, of commands that take no body; clients send empty ones, or forms without content."""
 MAX_LINES: Final = 2 * 1024 * 1024
-"""Bytes of a body whose lines are arguments: some 30,000 CIDs."""
+"""Bytes of a body whose lines are arguments: some 30,000 CIDs, or a request to push in base64, which has 1.4 MB."""
 BODY_TIMEOUT: Final = 10.0
 """Seconds for it to arrive."""
 SEND_TIMEOUT: Final = 60.0
@@ -36,7 +36,8 @@ class BodyError(LimitError):
 
     def __init__(self, status: int, what: str) -> None:
         super().__init__(
-            f"the request's body is {what}", hint="arguments go into the query, those of `fetch` into the body as well"
+            f"the request's body is {what}",
+            hint="arguments go into the query; `fetch` and `push` take them in the body as well",
         )
         self.status = status
 

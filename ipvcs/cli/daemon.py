@@ -47,7 +47,10 @@ def daemon_command(app: App, levels: str | None, loopback_only: bool, ready_fd: 
         idle = app.home.config.get("Daemon.Idle") if pipe else 0
         runtime = app.environ.get("XDG_RUNTIME_DIR")
         options = DaemonOptions(
-            runtime=Path(runtime) if runtime else None, loopback_only=loopback_only, idle=idle or None
+            runtime=Path(runtime) if runtime else None,
+            loopback_only=loopback_only,
+            idle=idle or None,
+            environ=app.environ,
         )
         # Not on uvloop: its clock stands still within a turn of the loop and ticks in milliseconds, so `ping` would
         # measure nothing on a fast network.

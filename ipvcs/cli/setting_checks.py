@@ -86,6 +86,11 @@ def _check_bitswap_strategy(_key: str, value: str) -> None:
     make_strategy(value, lambda: 0.0)
 
 
+def _check_push_bound(_key: str, value: int) -> None:
+    if not value:
+        raise UsageError("0 lets nobody push", hint="`ipvcs config --json Push.Accept false` switches it off")
+
+
 def _check_reprovider_strategy(_key: str, value: str) -> None:
     from ipvcs.node.routing.reprovider import Strategy
 
@@ -103,6 +108,9 @@ _ITEMS: Final[dict[str, Callable[[str, Any], None]]] = {
     "Bitswap.Strategy": _check_bitswap_strategy,
     "Bootstrap": _check_bootstrap,
     "DNS.Nameservers": _check_nameservers,
+    **dict.fromkeys(
+        ("Push.Concurrent", "Push.MaxBytes", "Push.MaxObjects", "Push.PerPusher", "Push.Timeout"), _check_push_bound
+    ),
     "Reprovider.Strategy": _check_reprovider_strategy,
     "Routing.Type": _check_routing_type,
     "Swarm.AddrFilters": _check_filters,

@@ -14,7 +14,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
@@ -30,6 +30,8 @@ _CONNECT_TIMEOUT: Final = 5.0
 """Seconds until a daemon on this machine accepts a connection."""
 _SILENCE: Final = 120.0
 """Seconds without a byte. Longer than any command's own deadline, so the daemon's error comes first."""
+_PUSH_SILENCE: Final = 150.0
+"""The same for `push`, whose own patience with another node is 120 s."""
 _PROMPT_SILENCE: Final = 15.0
 """The same for commands that wait for nobody: a daemon that takes longer is stopped or stuck."""
 _WAITING: Final = frozenset(
@@ -48,8 +50,9 @@ _TAKING_LINES: Final = frozenset({"fetch"})
 _MAX_QUERY_ARGS: Final = 100
 """Arguments of theirs that the query has room for."""
 _MAX_ANSWER: Final = 64 * 1024 * 1024
-_MAX_LINE: Final = 1024 * 1024
-"""Bytes of an answer and of a stream's line: far more than there is, and still no way to fill our memory."""
+_MAX_LINE: Final = 8 * 1024 * 1024
+"""Bytes of an answer and of a stream's line: more than there is, and still no way to fill our memory. A reply to a push
+may have 4 MiB, in base64 5.6 MB."""
 
 
 class RemoteCommandError(IpvcsError):
@@ -124,13 +127,19 @@ class Client:
         return _decode(route, body) if body.strip() else {}
 
     def stream(
-        self, route: str, *args: str, timeout: float | None = None, **options: OptionValue
+        self,
+        route: str,
+        *args: str,
+        lines: Sequence[str] = (),
+        timeout: float | None = None,
+        **options: OptionValue,
     ) -> Generator[dict[str, Any]]:
         """Run a command that answers bit by bit; yield each object as it comes. Arguments and errors as in `call`.
 
-        Nothing is sent before the first object is asked for. Closing the generator ends the command.
+        Nothing is sent before the first object is asked for. Closing the generator ends the command. `lines` are
+        arguments behind the others for which the query has no room, of a command that takes them in the body.
         """
-        with self._request(route, args, timeout, options) as response:
+        with self._request(route, args, timeout, options, lines) as response:
             for line in _iter_lines(route, response):
                 value = _decode(route, line)
                 if value.get("Type") == "error":
@@ -139,17 +148,23 @@ class Client:
 
     @contextmanager
     def _request(
-        self, route: str, args: tuple[str, ...], timeout: float | None, options: dict[str, OptionValue]
+        self,
+        route: str,
+        args: tuple[str, ...],
+        timeout: float | None,
+        options: dict[str, OptionValue],
+        lines: Sequence[str] = (),
     ) -> Iterator[http.client.HTTPResponse]:
         """Send the request and yield the response, whose status is good; the connection is closed after the block."""
-        lines, args = (args, ()) if route in _TAKING_LINES and len(args) > _MAX_QUERY_ARGS else ((), args)
+        if route in _TAKING_LINES and len(args) > _MAX_QUERY_ARGS:
+            lines, args = (*args, *lines), ()
         query = [("arg", arg) for arg in args]
         query += [(name.replace("_", "-"), _text(value)) for name, value in options.items() if value is not None]
         if timeout is not None:
             query.append(("timeout", f"{max(1, round(timeout * 1000))}ms"))
         # Names of files are bytes: what is not UTF-8 in them travels as it is.
         target = f"{_PREFIX}{route}?{urlencode(query, errors='surrogateescape')}"
-        silence = _SILENCE if route in _WAITING else _PROMPT_SILENCE
+        silence = _PUSH_SILENCE if route == "push" else _SILENCE if route in _WAITING else _PROMPT_SILENCE
         with ExitStack() as opened:
             body = "\n".join(lines).encode() if lines else None
             response = self._send(opened, route, target, body, silence if timeout is None else timeout + _SLACK)

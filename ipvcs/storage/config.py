@@ -80,6 +80,12 @@ SETTINGS: Final[dict[str, Setting]] = {
     "Ipns.RepublishPeriod": Setting(
         int, 14_400, "seconds between publishings of the names that this home has published"
     ),
+    "Push.Accept": Setting(bool, True, "take pushes of other nodes, as far as `ipvcs access` gives them rights"),
+    "Push.Concurrent": Setting(int, 2, "pushes of other nodes that are worked on at once"),
+    "Push.MaxBytes": Setting(int, 1_073_741_824, "bytes of the pack of one push of another node, at most"),
+    "Push.MaxObjects": Setting(int, 2_000_000, "objects in the pack of one push of another node, at most"),
+    "Push.PerPusher": Setting(int, 1, "pushes of one other node that are worked on at once"),
+    "Push.Timeout": Setting(int, 3600, "seconds for one push of another node, its turn waited for included"),
     "Reprovider.Interval": Setting(int, 79_200, "seconds until what this node has is announced again; 0: never"),
     "Reprovider.Strategy": Setting(
         str, "roots", "what is announced: 'roots' of pins, all that is 'pinned', or 'all' blocks"

@@ -23,6 +23,7 @@ from ipvcs.client.daemon_lock import DaemonRunningError, holder
 from ipvcs.errors import IpvcsError
 from ipvcs.node.identity.keys import PrivateKey, generate_key
 from ipvcs.storage.home import Home, open_home
+from tests.fakes.fake_host import FakeHost, FakeNetwork
 from tests.unit.api.daemon_worker import FakeNode
 
 KEY = generate_key()
@@ -46,6 +47,7 @@ class Parts:
         self.events: list[str] = []
         self.stop: Callable[[], None] = lambda: None
         self.fails = ""
+        self.pushing: Iterator[bool] = iter(())
 
     @asynccontextmanager
     async def open_node(self, home: Home, _key: PrivateKey, listen: Sequence[str]) -> AsyncGenerator[ListeningNode]:
@@ -68,6 +70,16 @@ class Parts:
             yield ServedApi(["/unix/there", "/ip4/127.0.0.1/tcp/5001"], self.clients)
         finally:
             self.note("api down")
+
+    @asynccontextmanager
+    async def accept_pushes(
+        self, _home: Home, _node: Any, _options: DaemonOptions
+    ) -> AsyncGenerator[Callable[[], bool]]:
+        self.note("pushes up")
+        try:
+            yield lambda: next(self.pushing)
+        finally:
+            self.note("pushes down")
 
     async def _app(self, *_args: Any) -> None:
         pass
@@ -104,10 +116,12 @@ async def test_everything_happens_in_order_and_back(home: Home, parts: Parts) ->
             ending=lambda: parts.note("ending"),
             open_node=parts.open_node,
             serve_api=parts.serve_api,
+            accept_pushes=parts.accept_pushes,
         )
     assert parts.events == [
         "node up",
         "api up",
+        "pushes up",
         "Swarm listening on /ip4/127.0.0.1/tcp/4001",
         "Swarm listening on /ip6/::1/tcp/4001",
         "API server listening on /unix/there",
@@ -115,6 +129,7 @@ async def test_everything_happens_in_order_and_back(home: Home, parts: Parts) ->
         "Daemon is ready",
         "ready",
         "ending",
+        "pushes down",
         "api down",
         "node down",
     ]
@@ -162,6 +177,51 @@ async def test_an_idle_daemon_ends_unless_it_has_a_reason_to_stay(
     with anyio.fail_after(5):
         await run_daemon(home, KEY, options, say=parts.note, open_node=parts.open_node, serve_api=parts.serve_api)
     assert next(stays, None) is None
+
+
+@pytest.mark.anyio
+async def test_an_idle_daemon_stays_while_somebody_pushes(home: Home, parts: Parts) -> None:
+    parts.pushing = iter([True, True, False])
+    with anyio.fail_after(5):
+        await run_daemon(
+            home,
+            KEY,
+            DaemonOptions(idle=0.05),
+            say=parts.note,
+            open_node=parts.open_node,
+            serve_api=parts.serve_api,
+            accept_pushes=parts.accept_pushes,
+        )
+    assert next(parts.pushing, None) is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("options", "accept", "served"),
+    [
+        (DaemonOptions(environ={}), True, True),
+        (DaemonOptions(environ={}), False, False),
+        (DaemonOptions(), True, False),
+        (DaemonOptions(environ={}, within_command=True), True, False),
+    ],
+)
+async def test_pushes_are_taken_by_a_daemon_that_may_start_processes_unless_its_owner_says_no(
+    home: Home, parts: Parts, options: DaemonOptions, *, accept: bool, served: bool
+) -> None:
+    class PushedNode(FakeNode):
+        swarm: FakeHost
+
+    async with anyio.create_task_group() as tasks:
+        host = PushedNode.swarm = FakeNetwork(tasks).host()
+        home.config.set("Push.Accept", accept)
+
+        @asynccontextmanager
+        async def open_node(*_args: Any) -> AsyncGenerator[ListeningNode]:
+            yield PushedNode([])
+
+        async with open_daemon(home, KEY, options, open_node=open_node, serve_api=parts.serve_api):
+            assert host.protocols() == (("/ipvcs/push/1.0.0",) if served else ())
+        assert host.protocols() == ()
 
 
 def start(tmp_path: Path, how: str) -> "subprocess.Popen[str]":

@@ -123,6 +123,18 @@ async def test_a_streams_lines_come_as_they_are_emitted(app: ASGIApp, home: Path
         assert await wait(slow.cancelled)
 
 
+async def test_arguments_that_are_lines_come_behind_those_of_the_query_however_long(node: FakeNode, home: Path) -> None:
+    async def echo(call: Call) -> None:
+        for arg in call.arguments.args:
+            await call.emit({"Arg": arg})
+
+    command = Command("echo", echo, most=9, takes_lines=True)
+    long = "x" * 1_400_000
+    async with serving(build_app(node, shutdown=node.request_shutdown, commands=[command]), home):
+        stream = Client(find_socket(home)).stream("echo", "a b", lines=[long, "c"])
+        assert await in_thread(list, stream) == [{"Arg": "a b"}, {"Arg": long}, {"Arg": "c"}]
+
+
 async def test_a_command_is_cancelled_when_the_connection_closes(app: ASGIApp, home: Path, slow: Slow) -> None:
     async with serving(app, home):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

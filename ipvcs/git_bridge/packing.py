@@ -63,20 +63,7 @@ class Packing:
         self, name: str, commits: Iterable[tuple[ObjectId, Cid, int]], writer: BlockWriter, on_stored: OnStored
     ) -> StoredPack:
         """Store the files of the pack `name`, and its table of `commits`."""
-        files: dict[bytes, PBLink] = {}
-        for suffix in (".pack", ".idx"):
-            path = self._directory / (name + suffix)
-            with path.open("rb") as file:
-                read = _counting(file.read, path.stat().st_size, on_stored) if suffix == ".pack" else file.read
-                built = build_file(_CHUNKER.chunks(read), LAYOUT, writer)
-            files[path.name.encode()] = built.link(path.name.encode())
-        table = f"{name}.commits".encode()
-        files[table] = put_file(encode_commits(commits), writer).link(table)
-        path = self._directory / f"{name}.pack"
-        with path.open("rb") as file:
-            head = file.read(_COUNT_AT + 4)
-        count = int.from_bytes(head[_COUNT_AT:], "big")
-        return StoredPack(PackEntry(name, path.stat().st_size, count, self._tips, self._bases), files)
+        return store_pack(self._directory / name, self._tips, self._bases, commits, writer, on_stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +78,7 @@ class PackToBe:
         commits: Iterable[tuple[ObjectId, Cid, int]],
         writer: BlockWriter,
         on_stored: OnStored = lambda _done, _size: None,
+        /,
     ) -> StoredPack:
         """Wait for it and store it, with its table of `commits`; `on_stored` is told how many bytes of how many are.
 
@@ -115,6 +103,37 @@ def packing(
     with scratch_directory(temporary, "push-") as directory, ThreadPoolExecutor(1) as thread:
         making = Packing(repository, tips, bases, directory)
         yield PackToBe(making, thread.submit(making.make))
+
+
+def store_pack(
+    path: Path,
+    tips: Sequence[ObjectId],
+    bases: Sequence[ObjectId],
+    commits: Iterable[tuple[ObjectId, Cid, int]],
+    writer: BlockWriter,
+    on_stored: OnStored,
+) -> StoredPack:
+    """Store the files `path` with `.pack` and with `.idx`, which hold what `tips` reach and `bases` do not, and the
+    table of `commits`.
+    """
+    files: dict[bytes, PBLink] = {}
+    pack, index = (path.with_name(path.name + suffix) for suffix in (".pack", ".idx"))
+    size = pack.stat().st_size
+    for each in (pack, index):
+        with each.open("rb") as file:
+            read = _counting(file.read, size, on_stored) if each is pack else file.read
+            built = build_file(_CHUNKER.chunks(read), LAYOUT, writer)
+        files[each.name.encode()] = built.link(each.name.encode())
+    table = f"{path.name}.commits".encode()
+    files[table] = put_file(encode_commits(commits), writer).link(table)
+    return StoredPack(PackEntry(path.name, size, count_objects(pack), tuple(tips), tuple(bases)), files)
+
+
+def count_objects(pack: Path) -> int:
+    """Return how many objects the pack file says it has."""
+    with pack.open("rb") as file:
+        head = file.read(_COUNT_AT + 4)
+    return int.from_bytes(head[_COUNT_AT:], "big")
 
 
 def _counting(read: Read, size: int, on_read: OnStored) -> Read:

@@ -33,6 +33,7 @@ from ipvcs.git_bridge.refs_table import Ref, decode_refs, encode_refs
 from ipvcs.git_bridge.snapshot import Snapshot
 from ipvcs.multiformats import codecs
 from ipvcs.multiformats.cid import Cid
+from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.objects import dag_pb, directory
 from ipvcs.objects.block import BlockReader, BlockWriter
 from ipvcs.objects.dag_pb import PBLink, PBNode
@@ -51,6 +52,9 @@ RESERVED: Final = frozenset({
     MANIFEST, REFS, b"HEAD", b"config", PACKED_REFS, b"refs", b"info", b"objects", b"heads", b"tags",
 })  # fmt: skip
 """Entries of a repository's root. What else is there is nobody's business here, and kept."""
+
+PROFILE: Final = "unixfs-v1-2025"
+"""By which blobs of a repository are cut that is pushed for the first time."""
 
 Path = tuple[bytes, ...]
 
@@ -105,6 +109,11 @@ class PublishedTree:
         """Raise OtherFormatError unless a repository of format `local` can exchange objects with this one."""
         if local is not self.manifest.object_format:
             raise OtherFormatError(self.manifest.object_format, local)
+
+
+def new_tree(object_format: ObjectFormat, publisher: PeerId, kept: tuple[PBLink, ...] = ()) -> PublishedTree:
+    """Return a repository without anything in it, in a directory that has the entries `kept`."""
+    return PublishedTree(Manifest(object_format, PROFILE, None, (), None, 0, 0, publisher), {}, {}, kept)
 
 
 def write_published(tree: PublishedTree, snapshots: Mapping[RefName, Snapshot], writer: BlockWriter) -> Built:

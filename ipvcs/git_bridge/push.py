@@ -13,60 +13,49 @@ Spec: DESIGN §5 "Push", "Several writers"
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
-from ipvcs.errors import IpvcsError, UnavailableError, UsageError
-from ipvcs.git_bridge.bases import Bases
-from ipvcs.git_bridge.conversion import Converter, OnProgress, converting
+from ipvcs.errors import IpvcsError, UnavailableError
+from ipvcs.git_bridge.conversion import OnProgress
 from ipvcs.git_bridge.git import GitError, GitRepository
 from ipvcs.git_bridge.kept_roots import KeptRoots
 from ipvcs.git_bridge.local_objects import LocalObjects
-from ipvcs.git_bridge.manifest import Manifest, PackEntry
+from ipvcs.git_bridge.manifest import PackEntry
 from ipvcs.git_bridge.names import Announcement, Names
 from ipvcs.git_bridge.object_feed import TypeReader
-from ipvcs.git_bridge.packing import OnStored, StoredPack, packing, revisions_of
+from ipvcs.git_bridge.packing import OnStored, StoredPack, packing
 from ipvcs.git_bridge.place import Place, entries_of, find_place, put_at
-from ipvcs.git_bridge.published_tree import PublishedTree, is_published, read_published, write_published
+from ipvcs.git_bridge.preparation import PackSupply, Preparation, Prepared, SessionReader
+from ipvcs.git_bridge.published_tree import (
+    PublishedTree,
+    is_published,
+    new_tree,
+    read_published,
+    write_published,
+)
 from ipvcs.git_bridge.ref_updates import FETCH_FIRST, NON_FAST_FORWARD, Asked, Verdict, decide
 from ipvcs.git_bridge.refname import BRANCHES, RefName, RefNameError, parse_refname
 from ipvcs.git_bridge.refs_table import Ref
 from ipvcs.git_bridge.root_history import descends
-from ipvcs.git_bridge.shallow import read_shallow
 from ipvcs.git_bridge.snapshot import take_snapshot
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.identity.keystore import SELF
 from ipvcs.node.naming.succession import State
-from ipvcs.objects.block import BlockNotFoundError, BlockReader
-from ipvcs.objects.git.modes import NodeKind
-from ipvcs.objects.git.object_id import ObjectId
+from ipvcs.objects.block import BlockReader
+from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.objects.path import parse_path, resolve
 from ipvcs.storage.home import Home
-from ipvcs.storage.interface import BlockWriting
 
 ATTEMPTS: Final = 8
 """Times that a push is tried while others push to the same name."""
-PROFILE: Final = "unixfs-v1-2025"
-"""By which blobs of a repository are cut that is pushed for the first time."""
 FRESH: Final = 1.0
 """Seconds for which what the network said of the name holds. What takes longer to convert asks again before it signs:
 the longer it took, the likelier another home that has the key has published."""
-
-
-class ShallowPushError(UsageError):
-    """What is pushed reaches commits whose parents are not here, so nobody could clone it."""
-
-    exit_code = 128
-
-    def __init__(self, oid: str) -> None:
-        super().__init__(
-            f"cannot push from this shallow repository: its history is cut off at '{oid}', which the remote lacks",
-            hint="`git fetch --unshallow` brings the rest",
-        )
-        self.oid = oid
 
 
 class PushContendedError(UnavailableError):
@@ -134,32 +123,65 @@ class Pushed:
     overtaken: str | None = None
 
 
-class _Both:
-    """A `BlockReader` of what a session has written and what else there is."""
+class PushWork(Protocol):
+    """What is pushed: from which repository, and what of it may be."""
 
-    def __init__(self, writer: BlockWriting, rest: BlockReader) -> None:
-        self._writer = writer
-        self._rest = rest
+    @property
+    def repository(self) -> GitRepository:
+        """Where the objects are."""
 
-    def get(self, cid: Cid) -> bytes:
-        """Return the block's bytes. Raises BlockNotFoundError."""
-        try:
-            return self._writer.get(cid)
-        except BlockNotFoundError:
-            return self._rest.get(cid)
+    @property
+    def asked(self) -> Sequence[Asked]:
+        """The updates, each of another ref."""
+
+    def judge(self, standing: Standing) -> Sequence[Verdict]:
+        """Return what may become of each update where things are as `standing` says."""
+
+    def make_pack(
+        self, tips: Sequence[ObjectId], bases: Sequence[ObjectId]
+    ) -> AbstractContextManager[PackSupply | None]:
+        """See `MakePack`."""
+
+    def check(self, prepared: Prepared) -> None:
+        """Raise what speaks against publishing it after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPush:
+    """The user's own repository; `temporary` takes files for the while."""
+
+    repository: GitRepository
+    asked: Sequence[Asked]
+    temporary: Path
+    atomic: bool = False
+
+    def judge(self, standing: Standing) -> Sequence[Verdict]:
+        """See `PushWork`."""
+        with TypeReader.open(self.repository) as objects:
+            facts = LocalObjects(self.repository, objects)
+            return decide(self.asked, standing.refs, standing.head, facts, atomic=self.atomic)
+
+    def make_pack(
+        self, tips: Sequence[ObjectId], bases: Sequence[ObjectId]
+    ) -> AbstractContextManager[PackSupply | None]:
+        """See `MakePack`."""
+        return packing(self.repository, tips, bases, self.temporary)
+
+    def check(self, prepared: Prepared) -> None:
+        """See `PushWork`: it is what it is."""
 
 
 class Pusher:
-    """Pushes from one repository to one target."""
+    """Pushes from repositories of one object format to one target."""
 
     def __init__(
-        self, home: Home, reader: BlockReader, names: Names, repository: GitRepository, target: Target
+        self, home: Home, reader: BlockReader, names: Names, object_format: ObjectFormat, target: Target
     ) -> None:
-        """Push from `repository` to `target`; what of it is not in `home` is read with `reader`."""
+        """Push to `target`; what of it is not in `home` is read with `reader`."""
         self._home = home
         self._reader = reader
         self._names = names
-        self._repository = repository
+        self._format = object_format
         self._target = target
         self._kept = KeptRoots(home, target.name, target.path)
 
@@ -178,21 +200,13 @@ class Pusher:
         tree = None
         if place.repository is not None and is_published(self._reader, place.repository):
             tree = read_published(self._reader, place.repository)
-            tree.check_format(self._repository.object_format)
+            tree.check_format(self._format)
         assert found.state is not None, "a key's name has a state"
         # The node's own key is nobody else's.
         is_first = found.path is None and self._target.key == SELF
         return Standing(found.state, place, tree, () if is_first else found.warnings)
 
-    def push(
-        self,
-        asked: Sequence[Asked],
-        progress: OnProgress,
-        storing: OnStored,
-        *,
-        atomic: bool = False,
-        dry_run: bool = False,
-    ) -> Pushed:
+    def push(self, work: PushWork, progress: OnProgress, storing: OnStored, *, dry_run: bool = False) -> Pushed:
         """Do what is asked as far as it may be done, and return what became of it; `progress` is told how many objects
         are converted, `storing` how much of the pack is stored.
 
@@ -202,16 +216,15 @@ class Pusher:
             RemoteCommandError: the name could not be read or published; nothing has changed then.
             DaemonLostError: the node has ended; the same.
         """
+        preparation = Preparation(self._home, work.repository, work.make_pack, progress, storing)
         for _ in range(ATTEMPTS):
             began = time.monotonic()
             standing = self.read()
-            with TypeReader.open(self._repository) as objects:
-                facts = LocalObjects(self._repository, objects)
-                verdicts = decide(asked, standing.refs, standing.head, facts, atomic=atomic)
-            accepted = [each for each, verdict in zip(asked, verdicts, strict=True) if verdict.refusal is None]
+            verdicts = work.judge(standing)
+            accepted = [each for each, verdict in zip(work.asked, verdicts, strict=True) if verdict.refusal is None]
             if dry_run or not accepted:
                 return Pushed(tuple(verdicts), overtaken=self._find_overtaken(standing, verdicts))
-            if (published := self._apply(standing, accepted, progress, storing, began + FRESH)) is not None:
+            if (published := self._apply(standing, work, accepted, preparation, began + FRESH)) is not None:
                 return self._confirm(published, verdicts)
         raise PushContendedError(self._target.name)
 
@@ -252,46 +265,39 @@ class Pusher:
     def _apply(
         self,
         standing: Standing,
+        work: PushWork,
         accepted: Sequence[Asked],
-        progress: OnProgress,
-        storing: OnStored,
+        preparation: Preparation,
         fresh_until: float,
     ) -> Published | None:
         """Publish a root in which `accepted` is done; None: the name has changed since it was read."""
         tree = standing.tree or self._new_tree(standing.place)
-        with (
-            self._home.blocks.writing() as writer,
-            converting(self._repository, self._home, writer, tree.manifest.profile) as converter,
-        ):
-            both = _Both(writer, self._reader)
-            bases = Bases(self._home, self._repository, both, writer, converter, tree)
-            tips = sorted({each.new for each in accepted if each.new is not None})
-            self._refuse_cut_history(tips, bases.commits)
-            with packing(self._repository, tips, bases.commits, self._home.temporary) as pack_to_be:
-                converted = converter.convert(tips, bases.commits, progress) if tips else []
-                pack = None
-                if pack_to_be is not None:
-                    pack = pack_to_be.store(self._rows(tips, bases.commits, converter), writer, storing)
-            mapped = dict(zip(tips, converted, strict=True))
+        with self._home.blocks.writing() as writer:
+            reader = SessionReader(writer, self._reader)
+            prepared = preparation.run(
+                sorted({each.new for each in accepted if each.new is not None}), tree, reader, writer
+            )
+            work.check(prepared)
             refs = dict(tree.refs)
             for each in accepted:
                 if each.new is None:
                     refs.pop(RefName(each.target), None)
                 else:
-                    refs[RefName(each.target)] = Ref(each.new, mapped[each.new].cid)
-            new = self._new_root(standing, tree, refs, pack)
-            snapshots = {name: take_snapshot(both, ref, tree.manifest.object_format) for name, ref in refs.items()}
+                    refs[RefName(each.target)] = Ref(each.new, prepared.mapped[each.new].cid)
+            new = self._new_root(standing, tree, refs, prepared.pack, work.repository)
+            snapshots = {name: take_snapshot(reader, ref, tree.manifest.object_format) for name, ref in refs.items()}
             repository = write_published(new, snapshots, writer)
-            root = put_at(standing.place, repository, both, writer)
+            root = put_at(standing.place, repository, reader, writer)
             number = standing.state[0] + 1
             trees = {each.content.cid for each in snapshots.values() if each.content is not None}
             tips_kept = {ref.cid for ref in refs.values()}
-            self._kept.pin(writer, root.cid, tips_kept, trees, number, complete=bases.complete)
+            self._kept.pin(writer, root.cid, tips_kept, trees, number, complete=prepared.complete)
             announced = self._publish(f"/ipfs/{root.cid}", standing.state, fresh_until)
             if announced is None:
                 return None
             self._kept.unpin_old()
-        return Published(root.cid, repository.cid, number, None if pack is None else pack.entry, announced)
+        pack = None if prepared.pack is None else prepared.pack.entry
+        return Published(root.cid, repository.cid, number, pack, announced)
 
     def _publish(self, path: str, expected: State, fresh_until: float) -> Announcement | None:
         name = self._target.name
@@ -302,18 +308,22 @@ class Pusher:
     def _new_tree(self, place: Place) -> PublishedTree:
         """Return a repository without anything in it."""
         kept = entries_of(self._reader, place.repository, place.path) if place.repository is not None else ()
-        manifest = Manifest(self._repository.object_format, PROFILE, None, (), None, 0, 0, self._target.name)
-        return PublishedTree(manifest, {}, {}, kept)
+        return new_tree(self._format, self._target.name, kept)
 
     def _new_root(
-        self, standing: Standing, tree: PublishedTree, refs: dict[RefName, Ref], pack: StoredPack | None
+        self,
+        standing: Standing,
+        tree: PublishedTree,
+        refs: dict[RefName, Ref],
+        pack: StoredPack | None,
+        repository: GitRepository,
     ) -> PublishedTree:
         before = tree.manifest
         # What was deleted and comes again is packed into the same bytes, whose name is listed already.
         is_new = pack is not None and f"{pack.entry.name}.pack".encode() not in tree.packs
         manifest = replace(
             before,
-            head=self._choose_head(before.head, refs),
+            head=_choose_head(before.head, refs, repository),
             packs=(*before.packs, pack.entry) if pack is not None and is_new else before.packs,
             previous=standing.place.repository if standing.tree else None,
             sequence=before.sequence + 1,
@@ -322,36 +332,18 @@ class Pusher:
         )
         return PublishedTree(manifest, refs, {**tree.packs, **(pack.files if pack else {})}, tree.kept)
 
-    def _rows(
-        self, tips: Sequence[ObjectId], bases: Sequence[ObjectId], converter: Converter
-    ) -> Iterator[tuple[ObjectId, Cid, int]]:
-        """Yield what the new commits and tags are mapped as."""
-        for line in self._repository.run("rev-list", "--stdin", stdin=revisions_of(tips, bases)).decode().split():
-            found = converter.find(ObjectId.parse(line), NodeKind.COMMIT)
-            assert found is not None, "it was converted just now"
-            yield ObjectId.parse(line), found.cid, found.size
-        for tip in tips:
-            if (found := converter.find(tip, NodeKind.TAG)) is not None:
-                yield tip, found.cid, found.size
 
-    def _refuse_cut_history(self, tips: Sequence[ObjectId], bases: Sequence[ObjectId]) -> None:
-        """Raise ShallowPushError if what is new reaches the end of a shallow history."""
-        ends = {oid.hex for oid in read_shallow(self._repository)}
-        if not ends or not tips:
-            return
-        for oid in self._repository.run("rev-list", "--stdin", stdin=revisions_of(tips, bases)).decode().split():
-            if oid in ends:
-                raise ShallowPushError(oid)
-
-    def _choose_head(self, head: RefName | ObjectId | None, refs: Iterable[RefName]) -> RefName | ObjectId | None:
-        """Keep HEAD while its branch is there; else the branch checked out here, the usual one, or the first."""
-        branches = [name for name in sorted(refs) if name.startswith(BRANCHES)]
-        if isinstance(head, ObjectId) or head in branches:
-            return head
-        for command in (("symbolic-ref", "-q", "HEAD"), ("config", "--get", "init.defaultBranch")):
-            with suppress(GitError, RefNameError):
-                text = self._repository.run(*command).strip()
-                name = parse_refname(text if text.startswith(b"refs/") else BRANCHES + text)
-                if name in branches:
-                    return name
-        return branches[0] if branches else head
+def _choose_head(
+    head: RefName | ObjectId | None, refs: Iterable[RefName], repository: GitRepository
+) -> RefName | ObjectId | None:
+    """Keep HEAD while its branch is there; else the branch checked out in `repository`, the usual one, or the first."""
+    branches = [name for name in sorted(refs) if name.startswith(BRANCHES)]
+    if isinstance(head, ObjectId) or head in branches:
+        return head
+    for command in (("symbolic-ref", "-q", "HEAD"), ("config", "--get", "init.defaultBranch")):
+        with suppress(GitError, RefNameError):
+            text = repository.run(*command).strip()
+            name = parse_refname(text if text.startswith(b"refs/") else BRANCHES + text)
+            if name in branches:
+                return name
+    return branches[0] if branches else head

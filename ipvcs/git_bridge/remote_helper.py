@@ -24,7 +24,7 @@ from ipvcs.git_bridge.helper_protocol import (
 from ipvcs.git_bridge.names import Names
 from ipvcs.git_bridge.object_feed import GitObjectMissingError, find_all
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
-from ipvcs.git_bridge.push import Pusher, Target
+from ipvcs.git_bridge.push import LocalPush, Pusher, Target
 from ipvcs.git_bridge.push_report import report
 from ipvcs.git_bridge.readers import FetchReader
 from ipvcs.git_bridge.ref_updates import Asked, Verdict
@@ -258,7 +258,7 @@ class RemoteHelper:
         key, name = found
         path = tuple(part.encode(errors="surrogateescape") for part in self._url.path)
         node = self._node
-        return Pusher(node.home, node.reader, node.names, self._repository, Target(key, name, path))
+        return Pusher(node.home, node.reader, node.names, self._repository.object_format, Target(key, name, path))
 
     def _push(self, specs: Sequence[PushSpec]) -> None:
         asked: list[Asked] = []
@@ -275,7 +275,8 @@ class RemoteHelper:
         shows = options.progress and options.verbosity >= 1
         progress = self._node.progress("Converting objects") if shows else _show_nothing
         storing = self._node.progress("Storing bytes", delay=_LONG) if shows else _show_nothing
-        pushed = self._pusher().push(asked, progress, storing, atomic=options.atomic, dry_run=options.dry_run)
+        work = LocalPush(self._repository, asked, self._node.home.temporary, options.atomic)
+        pushed = self._pusher().push(work, progress, storing, dry_run=options.dry_run)
         for line in report(pushed, str(self._url), options.verbosity, stays=self._node.stays):
             self._node.note(line)
         self._say(*map(_answer, pushed.verdicts), b"")

@@ -13,12 +13,12 @@ import pytest
 from ipvcs.client.daemon_lock import holder
 from ipvcs.git_bridge.git import GitRepository
 from ipvcs.git_bridge.names import Announcement, Names, NameStanding
-from ipvcs.git_bridge.push import Published, Pushed, Pusher, Target
+from ipvcs.git_bridge.push import LocalPush, Published, Pushed, Pusher, Target
 from ipvcs.git_bridge.ref_updates import FETCH_FIRST, Asked
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.node.naming.succession import UNPUBLISHED, State
 from ipvcs.objects.block import Block
-from ipvcs.objects.git.object_id import ObjectId
+from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.storage.home import Home, open_home
 from tests.cli_runner import Ipvcs
 from tests.e2e.daemons import Daemons, Foreground, pid_of, wait_gone
@@ -376,9 +376,10 @@ class Desk:
         self.names.announced = list(announced)
         repository = GitRepository(self.git.path / ".git", os.environ)
         target = Target("team", key_of("team").peer_id, (b"project",))
-        pusher = Pusher(self.home, self.home.blocks, self.names, repository, target)  # type: ignore[arg-type]
+        pusher = Pusher(self.home, self.home.blocks, self.names, ObjectFormat.SHA1, target)  # type: ignore[arg-type]
         new = ObjectId.parse(self.git("rev-parse", "main").strip())
-        return pusher.push([Asked(b"refs/heads/main", new)], _ignore, _ignore)
+        work = LocalPush(repository, [Asked(b"refs/heads/main", new)], self.home.temporary)
+        return pusher.push(work, _ignore, _ignore)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Protocol
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.exchange.fetch import FetchProgress, OnProgress
+from ipvcs.node.exchange.fetch import FetchLimits, FetchProgress, OnProgress
 from ipvcs.node.exchange.ledger import Ledger
 from ipvcs.node.exchange.stat import BitswapStat
 from ipvcs.node.identity.keys import PrivateKey
@@ -119,7 +119,13 @@ class NodeServices(Protocol):
         """Tell whether the home has the block of `cid`."""
 
     async def fetch(
-        self, roots: Sequence[Cid], *, recursive: bool, timeout: float, on_progress: OnProgress
+        self,
+        roots: Sequence[Cid],
+        *,
+        recursive: bool,
+        timeout: float,
+        limits: FetchLimits,
+        on_progress: OnProgress,
     ) -> FetchProgress:
         """Bring blocks into the home; see `fetch_dag`."""
 

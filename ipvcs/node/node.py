@@ -19,7 +19,7 @@ from ipvcs.multiformats.peer_address import parse_peer_address
 from ipvcs.multiformats.peer_id import PeerId
 from ipvcs.multiformats.typed import ArgumentError, parse_typed
 from ipvcs.node.exchange.engine import Engine
-from ipvcs.node.exchange.fetch import FetchProgress, OnProgress, fetch_dag
+from ipvcs.node.exchange.fetch import NO_LIMITS, FetchLimits, FetchProgress, OnProgress, fetch_dag
 from ipvcs.node.exchange.fetch_session import Providers
 from ipvcs.node.exchange.ledger_service import LedgerService
 from ipvcs.node.exchange.local_blocks import LocalBlocks
@@ -114,11 +114,23 @@ class Node:
         return self.local.store.has(cid)
 
     async def fetch(
-        self, roots: Sequence[Cid], *, recursive: bool, timeout: float, on_progress: OnProgress
+        self,
+        roots: Sequence[Cid],
+        *,
+        recursive: bool,
+        timeout: float,
+        limits: FetchLimits = NO_LIMITS,
+        on_progress: OnProgress,
     ) -> FetchProgress:
         """Bring blocks into the home; see `fetch_dag`."""
         return await fetch_dag(
-            self.bitswap, self.local, roots, recursive=recursive, timeout=timeout, on_progress=on_progress
+            self.bitswap,
+            self.local,
+            roots,
+            recursive=recursive,
+            timeout=timeout,
+            limits=limits,
+            on_progress=on_progress,
         )
 
 

@@ -15,6 +15,8 @@ class DagFrontier:
 
     def __init__(self, roots: Iterable[Cid]) -> None:
         self._seen: set[bytes] = set()
+        self.linked = 0
+        """Links of all blocks that were looked at, each as often as it is there."""
         self._stack: list[Iterator[Cid]] = [iter(tuple(roots))]
 
     @property
@@ -40,7 +42,9 @@ class DagFrontier:
 
     def expand(self, links: Iterable[Cid]) -> None:
         """Look at `links`, of a block that was taken, before what is left of its siblings."""
-        self._stack.append(iter(tuple(links)))
+        below = tuple(links)
+        self.linked += len(below)
+        self._stack.append(iter(below))
 
     def expand_all(self, links: Iterable[Iterable[Cid]]) -> None:
         """Look at the links of several blocks, those of the first block first."""

@@ -8,14 +8,15 @@ interrupts a fetch finds the most of it there the next time. The caller's lease 
 the moment it is flushed.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NoReturn
 
 import anyio
 
-from ipvcs.errors import IpvcsError
+from ipvcs.errors import IpvcsError, LimitError
 from ipvcs.multiformats import codecs
 from ipvcs.multiformats.cid import Cid
 from ipvcs.node.exchange.dag_frontier import DagFrontier
@@ -36,6 +37,27 @@ STALL_TIMEOUT: Final = 60.0
 """Seconds without a block after which a fetch gives up."""
 LONELY_TIMEOUT: Final = 10.0
 """The same when no peer is connected and nobody can be asked for providers: long enough to come up and bootstrap."""
+
+
+class DagTooLargeError(LimitError):
+    """More belongs to what is fetched than whoever asked for it wants."""
+
+    def __init__(self, root: Cid) -> None:
+        super().__init__(f"more belongs to '{root}' than was to be fetched", hint="fetch it without limits")
+        self.root = root
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """What of a DAG is fetched at most: bytes of blocks that come, give or take those under way, and links of all its
+    blocks, those that are here included.
+    """
+
+    bytes: float = math.inf
+    links: float = math.inf
+
+
+NO_LIMITS: Final = FetchLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +87,7 @@ async def fetch_dag(
     *,
     recursive: bool = True,
     timeout: float = STALL_TIMEOUT,
+    limits: FetchLimits = NO_LIMITS,
     on_progress: OnProgress = _ignore,
 ) -> FetchProgress:
     """Bring all that `roots` reach, or the roots alone, into the store, flushed and so visible to others on return.
@@ -75,14 +98,16 @@ async def fetch_dag(
         roots: at least one; providers are searched for the first.
         recursive: follow links; blocks that are here are read for theirs.
         timeout: seconds without any block.
+        limits: what more than that is not wanted of the DAG.
         on_progress: awaited after each flush, so what it tells of can be read.
 
     Raises:
         BlockUnavailableError: nobody sends a block; the message says whom we asked.
+        DagTooLargeError: it is beyond `limits`.
         DecodeError, UnsupportedCodecError: a block whose links can't be read; what links nothing unreadable is here.
         DiskError: full, read-only.
     """
-    fetch = _Fetch(local, roots, recursive=recursive)
+    fetch = _Fetch(local, roots, recursive=recursive, limits=limits)
     async with local.writing() as writer:
         try:
             async with exchange.session(roots[0], writer) as session:
@@ -96,8 +121,10 @@ async def fetch_dag(
 
 
 class _Fetch:
-    def __init__(self, local: LocalBlocks, roots: Sequence[Cid], *, recursive: bool) -> None:
+    def __init__(self, local: LocalBlocks, roots: Sequence[Cid], *, recursive: bool, limits: FetchLimits) -> None:
         self._local = local
+        self._root = roots[0]
+        self._limits = limits
         self._frontier = DagFrontier(roots)
         self._recursive = recursive
         self._local_count = 0
@@ -110,7 +137,7 @@ class _Fetch:
                 missing, links = await self._local.run(partial(self._look, writer, batch))
                 self._local_count += len(batch) - len(missing)
                 if self._recursive:
-                    self._frontier.expand_all(links)
+                    self._expand(links)
                 session.want(missing)
                 if (now := anyio.current_time()) - told >= PROGRESS_INTERVAL:  # a large DAG that is here takes minutes
                     told = now
@@ -125,6 +152,8 @@ class _Fetch:
             if arrivals:
                 waited = 0.0
                 self._follow(arrivals)
+                if session.stat().bytes > self._limits.bytes:
+                    raise DagTooLargeError(self._root)
             else:
                 waited += now - since
                 if waited >= min(timeout, timeout if session.has_hope() else LONELY_TIMEOUT):
@@ -140,7 +169,12 @@ class _Fetch:
             if arrival.problem is not None:
                 raise arrival.problem
         if self._recursive:
-            self._frontier.expand_all(arrival.links for arrival in arrivals if arrival.links)
+            self._expand(arrival.links for arrival in arrivals if arrival.links)
+
+    def _expand(self, links: Iterable[Iterable[Cid]]) -> None:
+        self._frontier.expand_all(links)
+        if self._frontier.linked > self._limits.links:  # what is remembered of them is what costs memory
+            raise DagTooLargeError(self._root)
 
     def _give_up(self, session: FetchSession, seconds: float) -> NoReturn:
         oldest = session.oldest_wanted()

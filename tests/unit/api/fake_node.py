@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
-from ipvcs.node.exchange.fetch import FetchProgress, OnProgress
+from ipvcs.node.exchange.fetch import FetchLimits, FetchProgress, OnProgress
 from ipvcs.node.identity.keys import PrivateKey, PublicKey
 from ipvcs.node.network.errors import DialError
 from ipvcs.node.network.interface import Admission, Connection, Direction, Notifiee, PeerInfo, Stream, StreamHandler
@@ -179,7 +179,13 @@ class FakeNode:
         raise NotImplementedError
 
     async def fetch(
-        self, roots: Sequence[Cid], *, recursive: bool, timeout: float, on_progress: OnProgress
+        self,
+        roots: Sequence[Cid],
+        *,
+        recursive: bool,
+        timeout: float,
+        limits: FetchLimits,
+        on_progress: OnProgress,
     ) -> FetchProgress:
         raise NotImplementedError
 

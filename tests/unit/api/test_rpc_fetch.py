@@ -16,7 +16,7 @@ from ipvcs.api.endpoint import MAX_LINES
 from ipvcs.api.rpc_fetch import COMMANDS, MAX_ROOTS
 from ipvcs.errors import IpvcsError
 from ipvcs.multiformats.cid import Cid
-from ipvcs.node.exchange.fetch import STALL_TIMEOUT, FetchProgress, OnProgress
+from ipvcs.node.exchange.fetch import NO_LIMITS, STALL_TIMEOUT, DagTooLargeError, FetchLimits, FetchProgress, OnProgress
 from ipvcs.node.exchange.interface import BlockUnavailableError, SessionStat
 from tests.unit.api.asgi import Response, request
 from tests.unit.api.fake_node import FakeNode
@@ -40,9 +40,15 @@ class FetchingNode(FakeNode):
     cancelled: bool = False
 
     async def fetch(
-        self, roots: Sequence[Cid], *, recursive: bool, timeout: float, on_progress: OnProgress
+        self,
+        roots: Sequence[Cid],
+        *,
+        recursive: bool,
+        timeout: float,
+        limits: FetchLimits,
+        on_progress: OnProgress,
     ) -> FetchProgress:
-        self.asked.append((roots, {"recursive": recursive, "timeout": timeout}))
+        self.asked.append((roots, {"recursive": recursive, "timeout": timeout, "limits": limits}))
         for each in self.progress:
             await on_progress(each)
         try:
@@ -80,11 +86,12 @@ async def test_progress_is_a_line_each_and_the_last_one_says_that_it_is_done(cal
 @pytest.mark.parametrize(
     ("query", "options"),
     [
-        ("", {"recursive": True, "timeout": STALL_TIMEOUT}),
-        ("&recursive=false", {"recursive": False, "timeout": STALL_TIMEOUT}),
-        ("&r=false&stall=2500ms", {"recursive": False, "timeout": 2.5}),
-        ("&stall=1h", {"recursive": True, "timeout": 3600.0}),
-        ("&timeout=5s", {"recursive": True, "timeout": STALL_TIMEOUT}),
+        ("", {"recursive": True, "timeout": STALL_TIMEOUT, "limits": NO_LIMITS}),
+        ("&recursive=false", {"recursive": False, "timeout": STALL_TIMEOUT, "limits": NO_LIMITS}),
+        ("&r=false&stall=2500ms", {"recursive": False, "timeout": 2.5, "limits": NO_LIMITS}),
+        ("&max-bytes=1000", {"recursive": True, "timeout": STALL_TIMEOUT, "limits": FetchLimits(bytes=1000)}),
+        ("&stall=1h", {"recursive": True, "timeout": 3600.0, "limits": NO_LIMITS}),
+        ("&timeout=5s", {"recursive": True, "timeout": STALL_TIMEOUT, "limits": NO_LIMITS}),
     ],
 )
 async def test_roots_and_options_reach_the_node(
@@ -109,6 +116,15 @@ async def test_what_is_no_request_reaches_nobody(call: Post, node: FetchingNode,
     assert response.status >= 400
     assert said in response.json["Message"]
     assert node.asked == []
+
+
+async def test_what_is_beyond_the_limits_is_said_in_a_last_line(call: Post, node: FetchingNode) -> None:
+    node.error = DagTooLargeError(A)
+    node.progress = [HALF]
+    response = await call(f"fetch?arg={A}&max-links=10")
+    assert response.status == 200
+    assert response.lines[-1] == {"TooLarge": True}
+    assert node.asked[0][1]["limits"] == FetchLimits(links=10)
 
 
 async def test_as_many_roots_as_there_may_be_fit_into_a_request(call: Post, node: FetchingNode) -> None:

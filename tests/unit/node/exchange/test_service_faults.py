@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from ipvcs.errors import LimitError
 from ipvcs.multiformats import varint
-from ipvcs.node.exchange.fetch import STALL_TIMEOUT, FetchProgress, fetch_dag
+from ipvcs.node.exchange.fetch import STALL_TIMEOUT, DagTooLargeError, FetchLimits, FetchProgress, fetch_dag
 from ipvcs.node.exchange.interface import BlockUnavailableError
 from ipvcs.node.exchange.messages import Message, decode
 from ipvcs.node.exchange.peer import REUSE
@@ -184,6 +184,22 @@ async def test_a_local_walk_longer_than_a_fetch_waits_for_blocks_does_not_end_it
         await alice.connect(bob)
         done = await alice.fetch(root.cid, timeout=STALL_TIMEOUT)
         assert (done.blocks, done.local) == (1, 50)
+
+
+async def test_a_fetch_ends_when_more_comes_than_it_may_take() -> None:
+    async with exchanging("alice", "bob") as (alice, bob):
+        below = leaves(5000)
+        root = parent(*below)
+        bob.has([root, *below])
+        await alice.connect(bob)
+        size = sum(len(block.data) for block in (root, *below))
+        with pytest.raises(DagTooLargeError):
+            await fetch_dag(alice.service, alice.local, [root.cid], limits=FetchLimits(bytes=size // 2))
+        assert sum(alice.store.has(block.cid) for block in below) < 5000
+        done = await fetch_dag(alice.service, alice.local, [root.cid], limits=FetchLimits(size, 5000))
+        assert done.blocks + done.local == 5001
+        with pytest.raises(DagTooLargeError):  # all of it is here by now
+            await fetch_dag(alice.service, alice.local, [root.cid], limits=FetchLimits(links=4999))
 
 
 async def test_a_long_local_walk_tells_how_far_it_is() -> None:

@@ -11,6 +11,7 @@ and drops it in its time, while the list of the first still keeps the commit. A 
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from typing import Final
 
 from ipvcs.errors import IpvcsError
@@ -27,6 +28,8 @@ from ipvcs.storage.pins import Pin, PinMode
 KEPT_ROOTS: Final = 10
 """Pushes to a place whose roots stay pinned, the last included: who is fetching an older one should be able to end."""
 _PREFIX: Final = "git "
+_SHOWN: Final = 100
+"""Characters of a place that the names of its pins have."""
 _LISTED: Final = 20_000
 """CIDs in one block of a list: under a megabyte."""
 
@@ -38,7 +41,10 @@ class KeptRoots:
         """Pin in `home` what was pushed to `path` behind `name`."""
         self._pins = home.pins
         self._place = "".join(f"/{part.decode(errors='replace')}" for part in path)
-        self._prefix = f"{_PREFIX}{name.to_base36()}{self._place[:100]} "
+        shown = self._place
+        if len(shown) > _SHOWN:  # a pin's name is for people; it has to be another one for each place all the same
+            shown = f"{shown[:_SHOWN]}…{sha256(b'/'.join(path)).hexdigest()[:16]}"
+        self._prefix = f"{_PREFIX}{name.to_base36()}{shown} "
 
     def pin(
         self,

@@ -121,3 +121,12 @@ def test_other_names_are_left_alone(home: Home) -> None:
         KeptRoots(home, key_of("bob").peer_id, ()).unpin_old()
         pin(home, (b"x",), f"x{number}", [], [], number)
     assert cid("root") in pinned(home)
+
+
+def test_places_whose_names_begin_alike_keep_their_own(home: Home) -> None:
+    long = b"x" * 120
+    pin(home, (long, b"one"), "mine", [], [], 1)
+    for number in range(2, 2 + KEPT_ROOTS):
+        pin(home, (long, b"two"), f"other {number}", [], [], number)
+    assert cid("mine") in pinned(home)
+    assert any(cid("mine") in each for each in lists(home))

@@ -108,12 +108,16 @@ class GitRepository:
 
     @contextmanager
     def start(
-        self, *arguments: str | Path, stdin: IO[bytes] | int = subprocess.DEVNULL, is_shown: bool = False
-    ) -> Iterator[subprocess.Popen[bytes]]:
+        self,
+        *arguments: str | Path,
+        stdin: IO[bytes] | int = subprocess.DEVNULL,
+        is_shown: bool = False,
+        environ: Mapping[str, str] | None = None,
+    ) -> Iterator["GitProcess"]:
         """Run one command while the block runs, its output to be read from `stdout` as it comes.
 
         At the end of the block the command has to have ended well; when the block raises, it is killed. `is_shown` lets
-        it talk to the user.
+        it talk to the user; `environ` is added.
 
         Raises:
             GitError: it failed.
@@ -122,9 +126,9 @@ class GitRepository:
         with ExitStack() as stack:
             words = stack.enter_context(TemporaryFile())  # a pipe that nobody reads would fill up and stop git
             try:
-                process = subprocess.Popen(
+                process = GitProcess(
                     ["git", *map(str, arguments)],
-                    env=self.environ,
+                    env={**self.environ, **(environ or {})},
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=None if is_shown else words,
@@ -132,23 +136,18 @@ class GitRepository:
                 )
             except FileNotFoundError:
                 raise GitNotFoundError from None
+            process.command, process.words = str(arguments[0]), words
             stack.callback(end_process, process)
             yield process
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with suppress(BrokenPipeError):  # it has ended before it read all, and says why
-                        stream.close()
-            if process.wait():
-                words.seek(0)
-                raise GitError(str(arguments[0]), process.returncode, words.read().decode(errors="replace"))
+            process.finish()
 
     def elsewhere(self, objects: Path) -> dict[str, str]:
         """Return what to add to git's environment to have it write objects to the directory `objects`, which is made,
         and still read those of the repository.
         """
         (objects / "pack").mkdir(parents=True)
-        alternates = [str(self.objects), self.environ.get(_ALTERNATES, "")]
-        return {"GIT_OBJECT_DIRECTORY": str(objects), _ALTERNATES: os.pathsep.join(filter(None, alternates))}
+        others = filter(None, [alternates(self.objects), self.environ.get(ALTERNATES, "")])
+        return {"GIT_OBJECT_DIRECTORY": str(objects), ALTERNATES: os.pathsep.join(others)}
 
     def index_pack_options(self) -> tuple[str, ...]:
         """Return with which options git would index a pack that it fetches: malformed objects are the user's choice.
@@ -164,6 +163,38 @@ class GitRepository:
         return ()
 
 
+def alternates(directory: Path) -> str:
+    """Return a directory as `ALTERNATES` has it: quoted if it has a colon, which separates them.
+
+    Spec: git(1), GIT_ALTERNATE_OBJECT_DIRECTORIES
+    """
+    path = str(directory)
+    if os.pathsep not in path and not path.startswith('"'):
+        return path
+    quoted = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{quoted}"'
+
+
+class GitProcess(subprocess.Popen[bytes]):
+    """A command that runs. `words` is where it writes what it has to say, None if it tells the user itself."""
+
+    command: str
+    words: IO[bytes] | None
+
+    def finish(self) -> None:
+        """Wait for its end, with nothing more to say to it. Raises GitError: it failed."""
+        for stream in (self.stdin, self.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):  # it has ended before it read all, and says why
+                    stream.close()
+        if self.wait():
+            said = b""
+            if self.words is not None:
+                self.words.seek(0)
+                said = self.words.read()
+            raise GitError(self.command, self.returncode, said.decode(errors="replace"))
+
+
 def end_process(process: subprocess.Popen[bytes]) -> None:
     """Kill a process unless it has ended, and let go of its streams."""
     if process.poll() is None:
@@ -176,7 +207,8 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
 
 
 _BUFFER: Final = 1024 * 1024
-_ALTERNATES: Final = "GIT_ALTERNATE_OBJECT_DIRECTORIES"
+ALTERNATES: Final = "GIT_ALTERNATE_OBJECT_DIRECTORIES"
+"""The variable that has further directories of objects, as `alternates` writes each."""
 _LEADS_ELSEWHERE: Final = frozenset(
     {
         "GIT_COMMON_DIR",

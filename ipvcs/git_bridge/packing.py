@@ -4,14 +4,13 @@ Spec: DESIGN §5; git-pack-objects(1), gitformat-pack(5)
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from ipvcs.git_bridge.commits_table import encode_commits
-from ipvcs.git_bridge.git import GitRepository
+from ipvcs.git_bridge.git import GitProcess, GitRepository
 from ipvcs.git_bridge.manifest import PackEntry
 from ipvcs.multiformats.cid import Cid
 from ipvcs.objects.block import BlockWriter
@@ -39,39 +38,14 @@ class StoredPack:
     files: dict[bytes, PBLink]
 
 
-class Packing:
-    """Git at work on a pack of what `tips` reach and `bases` do not, in `directory`. Use `packing`."""
-
-    def __init__(
-        self, repository: GitRepository, tips: Sequence[ObjectId], bases: Sequence[ObjectId], directory: Path
-    ) -> None:
-        self._repository = repository
-        self._tips = tuple(tips)
-        self._bases = tuple(bases)
-        self._directory = directory
-
-    def make(self) -> str:
-        """Let git write pack and index; return their name. Raises GitError."""
-        elsewhere = self._repository.elsewhere(self._directory / "objects")
-        out = self._repository.run(
-            "pack-objects", "--revs", "--delta-base-offset", "-q", self._directory / "pack",
-            stdin=revisions_of(self._tips, self._bases), environ=elsewhere,
-        )  # fmt: skip
-        return f"pack-{out.decode().strip()}"
-
-    def store(
-        self, name: str, commits: Iterable[tuple[ObjectId, Cid, int]], writer: BlockWriter, on_stored: OnStored
-    ) -> StoredPack:
-        """Store the files of the pack `name`, and its table of `commits`."""
-        return store_pack(self._directory / name, self._tips, self._bases, commits, writer, on_stored)
-
-
 @dataclass(frozen=True, slots=True)
 class PackToBe:
-    """A pack that git is making meanwhile."""
+    """A pack of what `tips` reach and `bases` do not, which git is making meanwhile in `directory`."""
 
-    _packing: Packing
-    _name: Future[str]
+    git: GitProcess
+    tips: Sequence[ObjectId]
+    bases: Sequence[ObjectId]
+    directory: Path
 
     def store(
         self,
@@ -85,7 +59,10 @@ class PackToBe:
         Raises:
             GitError: git can't pack.
         """
-        return self._packing.store(self._name.result(), commits, writer, on_stored)
+        assert self.git.stdout is not None
+        name = self.git.stdout.read().decode().strip()
+        self.git.finish()
+        return store_pack(self.directory / f"pack-{name}", self.tips, self.bases, commits, writer, on_stored)
 
 
 @contextmanager
@@ -100,9 +77,15 @@ def packing(
     if not tips or not repository.run("rev-list", "--objects", "--max-count=1", "--stdin", stdin=revisions):
         yield None
         return
-    with scratch_directory(temporary, "push-") as directory, ThreadPoolExecutor(1) as thread:
-        making = Packing(repository, tips, bases, directory)
-        yield PackToBe(making, thread.submit(making.make))
+    with scratch_directory(temporary, "push-") as directory, (directory / "revisions").open("w+b") as asked:
+        asked.write(revisions)
+        asked.seek(0)
+        # No thread waits for it: what interrupts us would have to wait for the thread.
+        with repository.start(
+            "pack-objects", "--revs", "--delta-base-offset", "-q", directory / "pack",
+            stdin=asked, environ=repository.elsewhere(directory / "objects"),
+        ) as git:  # fmt: skip
+            yield PackToBe(git, tuple(tips), tuple(bases), directory)
 
 
 def store_pack(

@@ -91,7 +91,7 @@ class AcceptPushes(Protocol):
     def __call__(
         self, home: Home, node: Any, options: "DaemonOptions", /
     ) -> AbstractAsyncContextManager[Callable[[], bool]]:
-        """Return a context manager within which pushes are taken; what it gives tells whether one is under way."""
+        """Return a context manager within which pushes are taken; what it gives tells whether any may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +158,12 @@ async def open_daemon(
             async with (
                 (open_node or _open_node)(home, private_key, listen) as node,
                 (serve_api or _serve_api)(home, node, options, stop.set) as api,
-                (accept_pushes or _accept_pushes)(home, node, options) as is_pushing,
+                (accept_pushes or _accept_pushes)(home, node, options) as takes_pushes,
             ):
                 lock.publish_api(api.addresses[0])
                 try:
                     addresses = [str(addr) for addr in node.listen_addresses()]
-                    stays = partial(_stays, node, is_pushing)
+                    stays = partial(_stays, node, takes_pushes)
                     yield Daemon(addresses, api, stop, stays, lambda: lock.is_in_place)
                 finally:
                     ending.shield = True  # who cancels us wants an end, but may not deny peers their goodbye
@@ -295,8 +295,8 @@ async def _wait_for_end(daemon: Daemon, options: DaemonOptions) -> bool:
     return is_gone
 
 
-def _stays(node: ListeningNode, is_pushing: Callable[[], bool]) -> bool:
-    return node.has_reason_to_stay() or is_pushing()
+def _stays(node: ListeningNode, takes_pushes: Callable[[], bool]) -> bool:
+    return node.has_reason_to_stay() or takes_pushes()
 
 
 def _listen_addresses(home: Home, *, loopback_only: bool) -> list[str]:
@@ -334,11 +334,13 @@ async def _accept_pushes(home: Home, node: Any, options: DaemonOptions) -> Async
         return
     from ipvcs.api.push_service import PushService
     from ipvcs.api.receiver_process import ReceiverProcesses
+    from ipvcs.storage.access import AccessList
 
+    access = AccessList(home.datastore)
     receivers = ReceiverProcesses(home.path, _socket_place(home, options).path, options.environ)
     async with PushService(node.swarm, home, receivers.run) as service:
         try:
-            yield lambda: service.is_busy
+            yield lambda: service.is_busy or not access.is_empty()
         finally:
             receivers.hurry()
 

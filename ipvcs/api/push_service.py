@@ -109,7 +109,7 @@ class PushService(AsyncContextManagerMixin):
     @property
     def is_busy(self) -> bool:
         """Whether a push is under way: a reason for an idle daemon to stay."""
-        return bool(self._turns)
+        return bool(self._serving)
 
     def _admit(self, peer_id: PeerId) -> bool:
         """Count one more stream of the peer's, which `_serve` gives back."""
@@ -174,7 +174,7 @@ class PushService(AsyncContextManagerMixin):
             await _reply(stream, judged)
 
     async def _work(self, stream: Stream, order: Order, key: bytes) -> None:
-        """Have the offer worked on while its pusher is there, within the time that he has."""
+        """Have the offer worked on while its pusher is there, within the time that it has."""
         relay = PushRelay(stream)
         failure: Failure | None = None
         async with anyio.create_task_group() as tasks:
@@ -197,6 +197,7 @@ class PushService(AsyncContextManagerMixin):
         try:
             if not await _wait(ticket.is_alone, relay) or not await _wait(ticket.is_due, relay, TURN_TIMEOUT):
                 return _BUSY
+            relay.on_answer = lambda: self._turns.leave(ticket)  # post-receive is nobody's turn
             async with self._run_receiver(order) as receiver:
                 problem = await relay.run(receiver.output)
                 if problem:
@@ -270,7 +271,7 @@ async def _reply(stream: Stream, reply: Standing | Failure | None) -> None:
 
 
 async def _wait(event: anyio.Event, relay: PushRelay, seconds: float = float("inf")) -> bool:
-    """Tell whether `event` is set in time; the pusher, if he is still there, is told that he waits."""
+    """Tell whether `event` is set in time; the pusher, if it is still there, is told that it waits."""
     deadline = anyio.current_time() + seconds
     while not event.is_set():
         if anyio.current_time() >= deadline or not await relay.send(_WAITING):

@@ -1,6 +1,6 @@
 """Whose push is worked on now: so many at once, so many of one pusher, and never two tries of the same one.
 
-First come, first served, but for those whose pusher has as many under way as he may: they are passed by. A second try
+First come, first served, but for those whose pusher has as many under way as it may: they are passed by. A second try
 of a push waits for the end of the first, however long that takes, and is not in anybody's way meanwhile.
 """
 
@@ -47,9 +47,10 @@ class PushTurns:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Give up a place, whatever came of it, for the next ones."""
-        self._tickets.remove(ticket)
-        self._go_on()
+        """Give up a place, whatever came of it, for the next ones. Twice is as good as once."""
+        if ticket in self._tickets:
+            self._tickets.remove(ticket)
+            self._go_on()
 
     def _go_on(self) -> None:
         under_way = Counter(each.pusher for each in self._tickets if each.is_due.is_set())

@@ -54,7 +54,7 @@ class ReceiverStartError(UnavailableError):
     """No receiver could be started."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"cannot start a receiver: {reason}")
+        super().__init__(f"cannot start a receiver: {reason}", hint="the log says more")
 
 
 @dataclass(frozen=True, slots=True)

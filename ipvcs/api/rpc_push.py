@@ -1,4 +1,4 @@
-"""`push`: one request to the owner of another name, and what he replies; ours, Kubo has no such command.
+"""`push`: one request to the owner of another name, and what it replies; ours, Kubo has no such command.
 
 The arguments are the owner, a NodeId or an address, and the request's message in base64, which as a line of the body
 may have its whole megabyte. A stream of lines: `{"Stage": "connected", "Address"}` once the stream stands, and
@@ -81,7 +81,7 @@ class PushNotTakenError(UnavailableError):
 
 
 class PushBrokenOffError(UnavailableError):
-    """The owner of a name went away or fell silent before he had answered."""
+    """The owner of a name went away or fell silent before it had answered."""
 
     def __init__(self, peer_id: PeerId, why: str) -> None:
         super().__init__(
@@ -92,7 +92,7 @@ class PushBrokenOffError(UnavailableError):
 
 
 class NoPushReplyError(RemoteProtocolError):
-    """The owner of a name said something that is no reply to what he was asked."""
+    """The owner of a name said something that is no reply to what it was asked."""
 
     def __init__(self, peer_id: PeerId, why: str) -> None:
         super().__init__(f"'{peer_id}' answered the push with nonsense: {why}", hint="tell its owner")
@@ -100,7 +100,7 @@ class NoPushReplyError(RemoteProtocolError):
 
 
 async def push(call: Call) -> None:
-    """Send the owner named a request, and tell what he replies."""
+    """Send the owner named a request, and tell what it replies."""
     peer_id, addr = parse_peer(call.arguments.args[0])
     if peer_id == call.node.peer_id:
         raise PushToSelfError
@@ -115,7 +115,7 @@ async def push(call: Call) -> None:
         await call.emit({"Stage": "connected", "Address": str(stream.connection.remote_addr)})
         failed: Exception | None = None
         async with anyio.create_task_group() as tasks:
-            # He may have answered before he has read it all, and read no more.
+            # It may have answered before it has read it all, and read no more.
             tasks.start_soon(_send, stream, message)
             try:
                 await _Replies(call, stream, peer_id, asks=asks).hand_on()

@@ -85,6 +85,10 @@ class App:
             self._client = node_client(self, loopback_only=loopback_only)
         return self._client
 
+    def use_client(self, client: "Client") -> None:
+        """Have the node asked by `client`, which was found already."""
+        self._client = client
+
     @property
     def blocks(self) -> "FetchingBlocks":
         """The home's blocks to read from; what is missing is fetched if there is a node that may find it."""

@@ -22,6 +22,13 @@ def git_remote() -> None:
     main()
 
 
+def push_receiver() -> None:
+    """Work on an offer that a daemon was made, and exit."""
+    from ipvcs.cli.push_receiver import main
+
+    main()
+
+
 def _end_when_interrupted() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

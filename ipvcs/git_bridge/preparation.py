@@ -79,13 +79,17 @@ class SessionReader:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How to make ready what `repository` pushes; the pack comes from `make_pack`."""
+    """How to make ready what `repository` pushes; the pack comes from `make_pack`.
+
+    `publishes`: it is published from this home, which then has to keep all that is published.
+    """
 
     home: Home
     repository: GitRepository
     make_pack: MakePack
     progress: OnProgress
     storing: OnStored
+    publishes: bool = True
 
     def run(
         self, tips: Sequence[ObjectId], tree: PublishedTree, reader: SessionReader, writer: BlockWriting
@@ -97,7 +101,7 @@ class Preparation:
             GitError, GitObjectMissingError: the repository is damaged. DiskError: full.
         """
         with converting(self.repository, self.home, writer, tree.manifest.profile) as converter:
-            bases = Bases(self.home, self.repository, reader, writer, converter, tree)
+            bases = Bases(self.home, self.repository, reader, writer, converter, tree, protects=self.publishes)
             self._refuse_cut_history(tips, bases.commits)
             with self.make_pack(tips, bases.commits) as supply:
                 converted = converter.convert(tips, bases.commits, self.progress) if tips else []

@@ -77,7 +77,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PlaceStanding:
     """What the name leads to before a push. `tree` is None where nothing was pushed yet."""
 
     state: State
@@ -134,7 +134,7 @@ class PushWork(Protocol):
     def asked(self) -> Sequence[Asked]:
         """The updates, each of another ref."""
 
-    def judge(self, standing: Standing) -> Sequence[Verdict]:
+    def judge(self, standing: PlaceStanding) -> Sequence[Verdict]:
         """Return what may become of each update where things are as `standing` says."""
 
     def make_pack(
@@ -155,7 +155,7 @@ class LocalPush:
     temporary: Path
     atomic: bool = False
 
-    def judge(self, standing: Standing) -> Sequence[Verdict]:
+    def judge(self, standing: PlaceStanding) -> Sequence[Verdict]:
         """See `PushWork`."""
         with TypeReader.open(self.repository) as objects:
             facts = LocalObjects(self.repository, objects)
@@ -185,7 +185,7 @@ class Pusher:
         self._target = target
         self._kept = KeptRoots(home, target.name, target.path)
 
-    def read(self) -> Standing:
+    def read(self) -> PlaceStanding:
         """Return what the name leads to now.
 
         Raises:
@@ -204,7 +204,7 @@ class Pusher:
         assert found.state is not None, "a key's name has a state"
         # The node's own key is nobody else's.
         is_first = found.path is None and self._target.key == SELF
-        return Standing(found.state, place, tree, () if is_first else found.warnings)
+        return PlaceStanding(found.state, place, tree, () if is_first else found.warnings)
 
     def push(self, work: PushWork, progress: OnProgress, storing: OnStored, *, dry_run: bool = False) -> Pushed:
         """Do what is asked as far as it may be done, and return what became of it; `progress` is told how many objects
@@ -236,7 +236,7 @@ class Pusher:
         lost = [replace(each, refusal=FETCH_FIRST) if each.refusal is None else each for each in verdicts]
         return Pushed(tuple(lost), published, overtaken=f"/ipfs/{published.root}")
 
-    def _find_overtaken(self, standing: Standing, verdicts: Sequence[Verdict]) -> str | None:
+    def _find_overtaken(self, standing: PlaceStanding, verdicts: Sequence[Verdict]) -> str | None:
         """Return where the last root of this home's is, if updates are refused because another home's replaced it."""
         if all(each.refusal not in (FETCH_FIRST, NON_FAST_FORWARD) for each in verdicts):
             return None
@@ -264,7 +264,7 @@ class Pusher:
 
     def _apply(
         self,
-        standing: Standing,
+        standing: PlaceStanding,
         work: PushWork,
         accepted: Sequence[Asked],
         preparation: Preparation,
@@ -312,7 +312,7 @@ class Pusher:
 
     def _new_root(
         self,
-        standing: Standing,
+        standing: PlaceStanding,
         tree: PublishedTree,
         refs: dict[RefName, Ref],
         pack: StoredPack | None,

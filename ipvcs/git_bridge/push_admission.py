@@ -1,7 +1,7 @@
 """What a name's owner decides about a pusher by himself, before a process of its own works on a push.
 
 Plain blocking calls, which read the home and change nothing. Who has no right at a path is told so in the same words
-whether there is something or not; what goes wrong on the owner's disk stands in his log, and the pusher hears no more
+whether there is something or not; what goes wrong on the owner's disk stands in its log, and the pusher hears no more
 than that something did.
 
 Spec: docs/protocols/push.md, "Rights" and "Bounds"
@@ -92,12 +92,13 @@ def refusal(home: Home, pusher: PeerId, offer: Offer) -> Failure | None:
 def denial(pusher: PeerId, path: tuple[bytes, ...] | None) -> Failure:
     """Return what somebody without rights is told. `path` is None when nobody has read which one was meant."""
     shown = None if path is None else show_repository_path(path)
+    can_be_typed = shown is not None and "\\" not in shown  # else it is escaped
     return Failure(
         FailureCode.DENIED,
         f"'{pusher}' may not push" + ("" if shown is None else f" at '{shown}'"),
         # Without a path the command would give all of them.
-        "ask the owner for access, which he gives with "
-        f"`ipvcs access add {pusher} {'PATH' if shown is None else shlex.quote(shown)}`",
+        "ask the owner for access, which is given with "
+        f"`ipvcs access add {pusher} {shlex.quote(shown) if shown and can_be_typed else 'PATH'}`",
     )
 
 

@@ -43,6 +43,10 @@ _MAX_RIGHTS: Final = 16
 _MAX_CID: Final = 64
 
 
+PUBLISHING: Final = "publishing"
+"""The stage from which on a push is applied: it is not given up any more, whoever leaves."""
+
+
 class FailureCode(IntEnum):
     """Why a query or an offer as a whole came to nothing."""
 
@@ -109,8 +113,6 @@ class Failure:
 
 
 Reply: TypeAlias = Standing | Progress | Text | Answer | Failure
-FINAL: Final = (Standing, Answer, Failure)
-"""One of these says what became of a request. Behind a `Standing` and a `Failure` nothing follows."""
 
 _STANDING: Final[Mapping[int, Field]] = {
     1: Field("repository", BYTES, _MAX_CID),

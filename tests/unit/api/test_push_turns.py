@@ -77,3 +77,12 @@ def test_bounds_are_kept_and_nobody_waits_for_nothing(
             could = len(working) < concurrent and sum(w.pusher == each.pusher for w in working) < per_pusher
             assert each.is_due.is_set() or not (is_first and could)
     assert len(turns) == len(there)
+
+
+def test_a_place_is_given_up_once() -> None:
+    turns = PushTurns(1, 1)
+    first, second = turns.join(A, b"1"), turns.join(B, b"2")
+    turns.leave(first)
+    turns.leave(first)
+    assert second.is_due.is_set()
+    assert len(turns) == 1

@@ -145,7 +145,7 @@ def test_who_has_no_right_learns_nothing_of_what_there_is(home: Home, repository
     for who in (PUSHER, STRANGER):
         answer = failure(ask(home, *path, pusher=who), FailureCode.DENIED)
         assert answer.message == f"'{who}' may not push at '{shown}'"
-        assert answer.hint == f"ask the owner for access, which he gives with `ipvcs access add {who} {shown}`"
+        assert answer.hint == f"ask the owner for access, which is given with `ipvcs access add {who} {shown}`"
 
 
 def test_who_has_no_right_is_told_before_anything_is_read(home: Home) -> None:
@@ -175,13 +175,21 @@ def test_what_is_wrong_in_the_home_stands_in_the_log_and_is_not_told(
 
 
 def test_a_path_of_odd_bytes_is_shown_in_a_command_that_a_shell_takes_as_one_word() -> None:
-    path = (b"a b", b"`x`$(y)", b"\x1b[31m'")
+    path = (b"a b", b"`x`$(y)", b"'")
     hint = denial(PUSHER, path).hint
     assert hint.isprintable()
     words = shlex.split(hint.partition("`")[2].removesuffix("`"))
     assert words[:4] == ["ipvcs", "access", "add", str(PUSHER)]
     assert len(words) == 5
-    assert parse_repository_path(words[4])[:2] == path[:2]
+    assert parse_repository_path(words[4]) == path
+
+
+def test_a_path_that_nobody_can_type_is_not_in_the_command() -> None:
+    """Escaped, it would give rights at another one."""
+    for odd in (b"\x1b[31m", b"\xff", b"back\\slash"):
+        hint = denial(PUSHER, (b"team", odd)).hint
+        assert hint.isprintable()
+        assert hint.endswith(f"`ipvcs access add {PUSHER} PATH`")
 
 
 def test_the_longest_denial_fits_into_a_failure() -> None:
@@ -195,7 +203,7 @@ def test_the_longest_denial_fits_into_a_failure() -> None:
 def test_a_denial_without_a_path_names_none() -> None:
     answer = denial(STRANGER, None)
     assert answer.message == f"'{STRANGER}' may not push"
-    assert answer.hint == f"ask the owner for access, which he gives with `ipvcs access add {STRANGER} PATH`"
+    assert answer.hint == f"ask the owner for access, which is given with `ipvcs access add {STRANGER} PATH`"
 
 
 def test_who_is_in_the_list_is_known(home: Home) -> None:

@@ -104,6 +104,14 @@ def test_a_peer_is_known_as_long_as_it_has_an_entry_anywhere(listed: AccessList)
     assert not listed.is_known(ALICE)
 
 
+def test_the_list_is_empty_without_entries(listed: AccessList) -> None:
+    assert listed.is_empty()
+    listed.add(ALICE, (b"x",), DEFAULT_RIGHTS)
+    assert not listed.is_empty()
+    listed.remove(ALICE, (b"x",))
+    assert listed.is_empty()
+
+
 def test_a_change_is_durable_even_where_blocks_need_not_be(
     listed: AccessList, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ipvcs.git_bridge.fetch import FetchWay
     from ipvcs.git_bridge.names import Names
     from ipvcs.git_bridge.progress import GitProgress
+    from ipvcs.git_bridge.remote_owner import Owner
     from ipvcs.multiformats.peer_id import PeerId
     from ipvcs.storage.home import Home
 
@@ -114,6 +115,11 @@ class _HelperNode:
             return "self", own
         keys = ((each, keystore.find(each).public_key.peer_id) for each in names)
         return next((found for found in keys if found[1] == wanted), None)
+
+    def owner(self, peer: "PeerId") -> "Owner":
+        from ipvcs.git_bridge.remote_owner import Owner
+
+        return Owner(self._app.client(), peer)
 
     @property
     def stays(self) -> bool:

@@ -16,7 +16,8 @@ SYNOPSIS
 DESCRIPTION
     Git runs this program by itself for each remote whose URL is one of
 
-    ipfs::/ipns/<name>[/<path>]   what is behind a name; who has its key can push to it
+    ipfs::/ipns/<name>[/<path>]   what is behind a name; who has its key can push to it, and others
+                                  if its node lets them (`ipvcs access`)
     ipns://<name>[/<path>]        the same, as a URL, in which odd characters are written as %XX
     ipfs::/ipfs/<cid>[/<path>]    one state for ever; read-only
     ipfs://<cid>[/<path>]         the same, as a URL

@@ -35,7 +35,10 @@ class Bases:
         writer: BlockWriting,
         converter: Converter,
         tree: PublishedTree,
+        *,
+        protects: bool = True,
     ) -> None:
+        """Find out which there are. `protects`: what they reach is to be kept here, since it is published from here."""
         self._reader = reader
         self._writer = writer
         self._converter = converter
@@ -50,7 +53,7 @@ class Bases:
         pins = home.pins.get_many([each.cid for each in mapped.values()])
         for oid in here:
             if (each := mapped.get(oid)) is not None:
-                self.complete = self._protect(each.cid, pins.get(each.cid)) and self.complete
+                self.complete = protects and self._protect(each.cid, pins.get(each.cid)) and self.complete
             if each is not None or self._take_from_table(oid):
                 self.commits.append(oid)
 

@@ -5,6 +5,7 @@ Spec: gitremote-helpers(7); SPECSHEET §17
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Final, Protocol
 
 from ipvcs.errors import UsageError
@@ -23,21 +24,26 @@ from ipvcs.git_bridge.helper_protocol import (
 )
 from ipvcs.git_bridge.names import Names
 from ipvcs.git_bridge.object_feed import GitObjectMissingError, find_all
+from ipvcs.git_bridge.packing import packing
 from ipvcs.git_bridge.published_tree import PublishedTree, read_published
 from ipvcs.git_bridge.push import LocalPush, Pusher, Target
 from ipvcs.git_bridge.push_report import report
 from ipvcs.git_bridge.readers import FetchReader
 from ipvcs.git_bridge.ref_updates import Asked, Verdict
+from ipvcs.git_bridge.remote_owner import Owner
+from ipvcs.git_bridge.remote_push import RemotePusher
 from ipvcs.git_bridge.remote_url import RemoteUrl
 from ipvcs.git_bridge.shallow import WHOLE, Depth
 from ipvcs.multiformats.cid import Cid
-from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.multiformats.peer_id import PeerId, PeerIdError
 from ipvcs.objects.git.object_id import ObjectFormat, ObjectId
 from ipvcs.objects.path import parse_path, resolve
 from ipvcs.storage.home import Home
 
 _LONG: Final = 2.0
 """Seconds after which storing a pack is worth a line of its own: git's own delay."""
+_MAX_STAGES: Final = 32
+"""Of a remote node's work that are shown: an honest one has three that count anything."""
 _CAPABILITIES: Final = (b"fetch", b"push", b"option", b"object-format", b"check-connectivity")
 
 
@@ -81,6 +87,9 @@ class Node(Protocol):
     def find_key(self, name: str) -> tuple[str, PeerId] | None:
         """Return (name, NodeId) of the key of ours that `name`, either of both, means; None: it is none of ours."""
 
+    def owner(self, peer: PeerId) -> Owner:
+        """Return the node `peer`, to be asked for a push; asking starts ours if none runs."""
+
     @property
     def stays(self) -> bool:
         """Whether the node goes on serving when this command has ended."""
@@ -104,6 +113,7 @@ class _Options:
     checks_connectivity: bool = False
     follows_tags: bool = False
     leases: dict[bytes, ObjectId | None] = field(default_factory=dict)
+    push_options: list[bytes] = field(default_factory=list)
 
 
 class RemoteHelper:
@@ -128,6 +138,7 @@ class RemoteHelper:
         self._way = way
         self._options = _Options()
         self._listed: PublishedTree | None = None
+        self._stages: dict[str, OnProgress] = {}
 
     def run(self) -> None:
         """Answer until git wants nothing more. Raises what goes wrong; git then sees the session end."""
@@ -168,6 +179,8 @@ class RemoteHelper:
             target, _, expected = value.rpartition(b":")
             oid = ObjectId.parse(expected.decode(errors="replace"))
             options.leases[target] = oid if any(oid.raw) else None
+        elif name == "push-option" and self._find_key() is None:  # for hooks; we have none for ourselves
+            options.push_options.append(value)
         elif name == "filter":  # "unsupported" would be ignored, and git ask us for what we ask git whether it has
             raise PartialFetchError(self._url)
         else:
@@ -243,22 +256,32 @@ class RemoteHelper:
 
     # ---- push ----
 
-    def _pusher(self) -> Pusher:
+    def _find_key(self) -> tuple[str, PeerId] | None:
+        return self._node.find_key(self._url.root) if self._url.is_writable else None
+
+    def _pusher(self) -> Pusher | RemotePusher:
+        """Return what pushes to the remote: its key is ours, or it is another node's name, and that node is asked."""
         if not self._url.is_writable:
             raise ReadOnlyRemoteError(
                 self._url, "a CID never changes", "push to a name: `ipfs::/ipns/self` is this home's own"
             )
-        found = self._node.find_key(self._url.root)
-        if found is None:
+        node = self._node
+        path = tuple(part.encode(errors="surrogateescape") for part in self._url.path)
+        if (found := self._find_key()) is not None:
+            key, name = found
+            return Pusher(node.home, node.reader, node.names, self._repository.object_format, Target(key, name, path))
+        try:
+            owner = PeerId.parse(self._url.root)
+        except PeerIdError:
             raise ReadOnlyRemoteError(
                 self._url,
                 f"this home has no key '{self._url.root}'",
                 "`ipvcs key list` shows those it has; `ipvcs key gen NAME` makes one",
-            )
-        key, name = found
-        path = tuple(part.encode(errors="surrogateescape") for part in self._url.path)
-        node = self._node
-        return Pusher(node.home, node.reader, node.names, self._repository.object_format, Target(key, name, path))
+            ) from None
+        return RemotePusher(
+            node.home, node.reader, node.owner(owner), path, self._repository,
+            partial(packing, self._repository, temporary=node.home.temporary), self._hear, self._show_stage,
+        )  # fmt: skip
 
     def _push(self, specs: Sequence[PushSpec]) -> None:
         asked: list[Asked] = []
@@ -272,14 +295,38 @@ class RemoteHelper:
             expected = self._options.leases.get(spec.target)
             asked.append(Asked(spec.target, new, spec.force, has_lease, expected))
         options = self._options
-        shows = options.progress and options.verbosity >= 1
-        progress = self._node.progress("Converting objects") if shows else _show_nothing
-        storing = self._node.progress("Storing bytes", delay=_LONG) if shows else _show_nothing
-        work = LocalPush(self._repository, asked, self._node.home.temporary, options.atomic)
-        pushed = self._pusher().push(work, progress, storing, dry_run=options.dry_run)
-        for line in report(pushed, str(self._url), options.verbosity, stays=self._node.stays):
-            self._node.note(line)
-        self._say(*map(_answer, pushed.verdicts), b"")
+        progress = self._node.progress("Converting objects") if self._shows else _show_nothing
+        storing = self._node.progress("Storing bytes", delay=_LONG) if self._shows else _show_nothing
+        pusher = self._pusher()
+        if isinstance(pusher, RemotePusher):
+            verdicts: Sequence[Verdict] = pusher.push(
+                asked, progress, storing,
+                atomic=options.atomic, dry_run=options.dry_run, options=options.push_options,
+            )  # fmt: skip
+        else:
+            pushed = pusher.push(self._work(asked), progress, storing, dry_run=options.dry_run)
+            for line in report(pushed, str(self._url), options.verbosity, stays=self._node.stays):
+                self._node.note(line)
+            verdicts = pushed.verdicts
+        self._say(*map(_answer, verdicts), b"")
+
+    @property
+    def _shows(self) -> bool:
+        return self._options.progress and self._options.verbosity >= 1
+
+    def _work(self, asked: Sequence[Asked]) -> LocalPush:
+        return LocalPush(self._repository, asked, self._node.home.temporary, self._options.atomic)
+
+    def _hear(self, line: str) -> None:
+        """Show what a remote node has to say, as git does."""
+        self._node.note(f"remote: {line}")
+
+    def _show_stage(self, stage: str, done: int, total: int) -> None:
+        """Show how far a remote node is."""
+        if self._shows and total:
+            if stage not in self._stages and len(self._stages) < _MAX_STAGES:
+                self._stages[stage] = self._node.progress(f"remote: {stage}", delay=_LONG)
+            self._stages.get(stage, _show_nothing)(done, total)
 
 
 def _answer(verdict: Verdict) -> bytes:

@@ -1,6 +1,7 @@
 """Pushes and clones on disks that fill up: `python -m tests.e2e.git_full_disk_worker DISK WHICH`.
 
-WHICH fills: "push-home" the publisher's home, "clone-home" the reader's, "clone-work" the place of the reader's clone.
+WHICH fills: "push-home" the publisher's home, "clone-home" the reader's, "clone-work" the place of the reader's clone,
+"owner-home" that of an owner whom somebody else pushes to.
 Runs in a mount namespace of its own, with a tmpfs at DISK/small; what does not fill up is beside it.
 """
 
@@ -87,6 +88,35 @@ def clone(path: Path, disk: mounts.Disk, daemons: Daemons, which: str) -> None:
     assert reader("fsck", "--full") == ""
 
 
+def push_to_owner(path: Path, disk: mounts.Disk, daemons: Daemons) -> None:
+    """Push to somebody whose home has no room, and again when it has some."""
+    owner, address, name = make(daemons, disk.path / "owner")
+    pusher, _address, peer = make(daemons, path / "pusher", address)
+    Ipvcs(owner).ok("access", "add", peer, "x")
+    url = f"ipfs::/ipns/{name}/x"
+    author = GitUser(path / "work", pusher).init()
+    author.commit("file", "one")
+    author("push", "-q", url, "main")
+    before = author.remote_refs(url)
+    (author.path / "blob").write_bytes(noise(SIZE, 1))
+    author("add", "blob")
+    new = author.commit("file", "two")
+    for room in (64 * 1024, MIB, SIZE + MIB):
+        disk.fill(leave=room)
+        said = author.run("push", url, "main")
+        assert said.code == 1, said
+        assert "the owner's disk is full" in said.err, (room, said.err)
+        assert str(owner) not in said.err, said.err
+        assert author.remote_refs(url) == before
+        assert list((owner / "tmp").glob("*")) == []
+    ipvcs = Ipvcs(owner)
+    ipvcs.ok("repo", "verify")
+    ipvcs.ok("pin", "verify")
+    disk.empty()
+    author("push", "-q", url, "main")
+    assert author.remote_refs(url) == {"refs/heads/main": new}
+
+
 def main(path: Path, which: str) -> None:
     """Do one of them."""
     mounts.enter()
@@ -96,6 +126,8 @@ def main(path: Path, which: str) -> None:
     try:
         if which == "push-home":
             push(path, disk, daemons)
+        elif which == "owner-home":
+            push_to_owner(path, disk, daemons)
         else:
             clone(path, disk, daemons, which)
     finally:

@@ -11,7 +11,7 @@ from tests.e2e.crash import CHECKOUT
 pytestmark = pytest.mark.network
 
 
-@pytest.mark.parametrize("which", ["push-home", "clone-home", "clone-work"])
+@pytest.mark.parametrize("which", ["push-home", "clone-home", "clone-work", "owner-home"])
 def test_a_full_disk_is_a_clear_error_that_changes_nothing(tmp_path: Path, which: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.git_full_disk_worker", tmp_path, which],

@@ -64,9 +64,9 @@ class Node:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds so far."""
+        """CPU seconds so far, of processes that it started and that have ended, too."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def memory(self) -> float:

@@ -1,9 +1,9 @@
 """Pushes and clones of a real repository, beside git's own: `python -m bench git REPOSITORY… [--runs N]`.
 
 REPOSITORY is a bare one with full history; none is part of this project, and without one nothing is measured. Publisher
-and reader have fresh homes on tmpfs, sync on, and daemons on loopback that are connected. Beside them stands `git clone
---no-local` of the same repository, in the same turn. CPU is git's, its helper's and what they start; that of the
-daemons is apart. Memory is that of the largest process.
+and reader, and an owner and a pusher without its key, have fresh homes on tmpfs, sync on, and daemons on loopback that
+are connected. Beside them stand `git clone --no-local` and `git push file://` of the same repository, in the same turn.
+CPU is git's, its helper's and what they start; that of the daemons is apart. Memory is that of the largest process.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from bench.exchange import Node, delayed
 from bench.measure import Run, print_table, run_process
 from bench.put import fresh
 
+_FAULTS: Final = ("hasDotgit", "missingEmail", "missingNameBeforeEmail", "zeroPaddedDate")
+"""That the histories measured have, and owners refuse unless told otherwise."""
 _URL: Final = "ipfs::/ipns/{name}/repository"
 
 
@@ -42,18 +44,34 @@ class Turn:
     def run(self) -> None:
         """Measure all of it."""
         with ExitStack() as stack:
-            publisher, reader, slow = (self._node(stack, name) for name in ("publisher", "reader", "graph"))
+            publisher, reader, slow, owner, pusher = (
+                self._node(stack, name) for name in ("publisher", "reader", "graph", "owner", "pusher")
+            )
+            owner.run("access", "add", pusher.addr.rpartition("/")[2], "repository", "--rights", "all")
+            pusher.connect(owner.addr)
+            mirrors = Path(owner.environ["IPVCS_PATH"], "repositories")
+            mirrors.mkdir()
+            for fault in _FAULTS:
+                setting = ("config", "-f", mirrors / "config", f"receive.fsck.{fault}", "ignore")
+                subprocess.run(["git", *setting], check=True)
             address = stack.enter_context(delayed(publisher.addr, self.delay)) if self.delay else publisher.addr
             url = _URL.format(name=publisher.addr.rpartition("/")[2])
+            owned = _URL.format(name=owner.addr.rpartition("/")[2])
             nodes = {"publisher": publisher, "reader": reader}
+            pushing = {"publisher": owner, "reader": pusher}
             directory = stack.enter_context(fresh(self.parent, "git"))
             directory.mkdir()
             self._git(
                 "git clone --no-local", "clone", "-q", "--bare", "--no-local", self.repository, directory / "plain"
             )
             refspecs = ("refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*")
+            plain = f"file://{directory / 'pushed'}"
+            subprocess.run(["git", "init", "-q", "--bare", directory / "pushed"], check=True)
+            self._git("git push file://", "-C", self.repository, "push", "-q", plain, *refspecs)
             self._git("first push", "-C", self.repository, "push", "-q", url, *refspecs, home=publisher, nodes=nodes)
             self.blocks = publisher.run("repo", "stat")
+            first = ("-C", self.repository, "push", "-q", owned, *refspecs)
+            self._git("first push to an owner", *first, home=pusher, nodes=pushing)
             for node in (reader, slow):
                 node.connect(address)
             self._git("clone by packs", "clone", "-q", "--bare", url, directory / "packs", home=reader, nodes=nodes)
@@ -73,7 +91,10 @@ class Turn:
             who = ("-c", "user.name=A", "-c", "user.email=a@example.com")
             subprocess.run(["git", "-C", work, "add", "one more file"], check=True)
             subprocess.run(["git", "-C", work, *who, "commit", "-q", "-m", "one more"], check=True)
-            nodes = {"publisher": publisher, "reader": reader}
+            self._git("git push file:// of one commit", "-C", work, "push", "-q", plain, branch)
+            self._git(
+                "push of one commit to an owner", "-C", work, "push", "-q", owned, branch, home=pusher, nodes=pushing
+            )
             self._git("push of one commit", "-C", work, "push", "-q", url, branch, home=publisher, nodes=nodes)
             self._git("ls-remote", "ls-remote", url, home=reader, nodes=nodes)
             fetched = f"{branch}:refs/heads/fetched"

@@ -21,6 +21,7 @@ from ipvcs.multiformats import codecs
 from ipvcs.multiformats.cid import Cid
 from ipvcs.multiformats.multiaddr import Multiaddr
 from ipvcs.multiformats.peer_id import PeerId
+from ipvcs.node.naming.name_store import NameStore
 from ipvcs.node.network.delimited import DelimitedReader, encode_delimited
 from ipvcs.node.network.interface import PeerInfo, Stream
 from ipvcs.node.node import Node, open_node
@@ -29,7 +30,6 @@ from ipvcs.objects.git.object_id import ObjectId
 from ipvcs.storage.access import AccessList, Right, parse_repository_path
 from ipvcs.storage.closure import iter_closure
 from ipvcs.storage.home import Home, open_home
-from tests.cli_runner import Ipvcs
 from tests.e2e.fetching import client_of
 from tests.e2e.git_liar import Liar, pack_of
 from tests.e2e.git_team import ALL, Team
@@ -64,13 +64,16 @@ class Scene:
         self.bob = GitUser(path / "bob", team.bob)
         GitUser(path, team.bob)("clone", "-q", team.url(self.place), "bob")
         self.liar = Liar(team, self.alice, self.place)
+        self.refs = self.alice.remote_refs("origin")
         self.before = self.state()
 
-    def state(self) -> tuple[dict[str, str], str, list[str]]:
-        """Return what everybody sees, and what lies about in the owner's home."""
-        root = Ipvcs(self.team.owner).ok("dag", "resolve", f"/ipns/{self.team.name}/{self.place}").out
+    def state(self) -> tuple[bytes, list[str]]:
+        """Return where the owner's name leads, and what lies about in its home."""
         with open_home(self.team.owner) as home:
-            return self.alice.remote_refs("origin"), root, [each.name for each in home.temporary.iterdir()]
+            known = NameStore(home.datastore).try_get(PeerId.parse(self.team.name))
+            assert known is not None
+            assert known.own is not None
+            return known.own.record.value, [each.name for each in home.temporary.iterdir()]
 
     def honest(self) -> Offer:
         """Return what an honest push of the new commit offers."""
@@ -173,7 +176,7 @@ def test_refs_of_others_are_out_of_reach_without_the_right(scene: Scene) -> None
     scene.team.grant(scene.team.alice, scene.place, frozenset({Right.CREATE, Right.UPDATE, Right.TAG}))
     scene.alice("checkout", "-q", "--orphan", "side")
     side = ObjectId.parse(scene.alice.commit("file", "side"))
-    old = ObjectId.parse(scene.before[0]["refs/heads/others"])
+    old = ObjectId.parse(scene.refs["refs/heads/others"])
     for asked, words in (
         (Asked(b"refs/heads/others", None), "no right to delete refs here"),
         (Asked(b"refs/heads/others", side, force=True), "no right to force refs here"),
@@ -344,7 +347,7 @@ def test_a_pusher_that_leaves_at_any_step_leaves_nothing_half_done(scene: Scene,
         stream.reset()
 
     with_node(scene, tmp_path, leave)
-    wait_until(lambda: not any(scene.state()[2]))
+    wait_until(lambda: not any(scene.state()[1]))
     main = scene.alice.remote_refs("origin")["refs/heads/main"]
     if step in ("publishing", "answered"):
         wait_until(lambda: scene.alice.remote_refs("origin")["refs/heads/main"] == scene.new)
@@ -424,5 +427,5 @@ def test_a_pusher_whose_blocks_trickle_is_given_up_while_others_push(scene: Scen
     scene.bob("push", "-q", "origin", "HEAD:bob")
     thread.join(90)
     assert not any(isinstance(each, Answer) for each in replies)
-    wait_until(lambda: not any(scene.state()[2]))
-    assert scene.alice.remote_refs("origin")["refs/heads/main"] == scene.before[0]["refs/heads/main"]
+    wait_until(lambda: not any(scene.state()[1]))
+    assert scene.alice.remote_refs("origin")["refs/heads/main"] == scene.refs["refs/heads/main"]

@@ -126,7 +126,8 @@ def test_an_unknown_command_means_another_version(daemon: ScriptedDaemon, client
     assert "another version" in str(caught.value.hint)
 
 
-def test_a_full_daemon_is_busy(daemon: ScriptedDaemon, client: Client) -> None:
+def test_a_full_daemon_is_busy(daemon: ScriptedDaemon, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_BUSY_PATIENCE", 0.5)
     daemon.script = answer(b"Service Unavailable", "503 Service Unavailable", "text/plain")
     with pytest.raises(DaemonBusyError):
         client.call("id")
@@ -266,6 +267,7 @@ def test_a_daemon_too_busy_to_accept_runs(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_CONNECT_TIMEOUT", 0.05)
+    monkeypatch.setattr(client_module, "_BUSY_PATIENCE", 0.5)
     path = tmp_path_factory.mktemp("d") / "api.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, socket.socket(socket.AF_UNIX) as other:
         listener.bind(str(path))

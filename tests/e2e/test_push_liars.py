@@ -316,10 +316,19 @@ async def send_and_read(stream: Stream, data: bytes) -> None:
         await stream.receive()
 
 
-STAGES = ("looking", "fetching", "indexing", "checking connectivity", "converting", "publishing")
+STAGES = (
+    "looking", "fetching", "indexing", "checking connectivity", "running hooks", "converting", "storing", "publishing",
+)  # fmt: skip
 STEPS = ("before the request", "in the request", "after the request", *STAGES, "answered")
 SHORT = ("in the request", "fetching", "publishing")
 """Steps of the short run: all others are between two of them."""
+
+
+def test_these_are_the_steps_of_a_push(scene: Scene) -> None:
+    replies = list(scene.liar.owner.offer(scene.honest()))
+    told = dict.fromkeys(each.stage for each in replies if isinstance(each, Progress))
+    assert tuple(told) == STAGES
+    assert isinstance(replies[-1], Answer)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +361,7 @@ def test_a_pusher_that_leaves_at_any_step_leaves_nothing_half_done(scene: Scene,
     if step in ("publishing", "answered"):
         wait_until(lambda: scene.alice.remote_refs("origin")["refs/heads/main"] == scene.new)
         wait_until(lambda: len(scene.team.pushes(scene.place)) == pushes + 1)
-    elif step != "converting":  # which takes milliseconds here: it may be too late
+    elif step not in ("converting", "storing"):  # which take milliseconds here: it may be too late
         assert scene.state() == scene.before
     (result,) = scene.liar.send(scene.honest() if main != scene.new else replace(offer, key=os.urandom(16))).results
     assert result.refusal in (None, "up to date")

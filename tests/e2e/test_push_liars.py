@@ -422,6 +422,9 @@ def test_a_pusher_whose_blocks_trickle_is_given_up_while_others_push(scene: Scen
         with SlowLink(f"{node.swarm.listen_addresses()[0]}/p2p/{node.peer_id}", 1 << 20) as link:
             connect = client_of(scene.team.owner).call
             await anyio.to_thread.run_sync(connect, "swarm/connect", link.address)
+            with anyio.fail_after(10):
+                while not node.swarm.connections(PeerId.parse(scene.team.name)):  # it may hear of it a moment later
+                    await anyio.sleep(0.01)
             stream = await node.swarm.open_stream(PeerId.parse(scene.team.name), [PUSH])
             await stream.send(encode_delimited(request))
             link.rate = 1.0

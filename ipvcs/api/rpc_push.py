@@ -47,7 +47,9 @@ class PushToSelfError(BadRequestError):
     """This node was asked to push to itself."""
 
     def __init__(self) -> None:
-        super().__init__("cannot push to this node as to another: it has the key itself")
+        super().__init__(
+            "cannot push to this node as to another: it has the key itself", hint="`git push ipfs::/ipns/self` does"
+        )
 
 
 class OwnerNotFoundError(NotFoundError):

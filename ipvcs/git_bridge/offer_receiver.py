@@ -25,7 +25,7 @@ from ipvcs.git_bridge.names import Names
 from ipvcs.git_bridge.offer_judge import ClaimedFacts, judge_offer
 from ipvcs.git_bridge.place import PlaceTakenError
 from ipvcs.git_bridge.published_tree import PROFILE, OtherFormatError, PublishedTree, read_published
-from ipvcs.git_bridge.push import PushContendedError, Pusher, Target
+from ipvcs.git_bridge.push import PushContendedError, Pushed, Pusher, Target
 from ipvcs.git_bridge.push_replies import (
     Answer,
     Failure,
@@ -170,27 +170,33 @@ class Receiver:
             return None
         facts = push_facts(str(who.pusher), show_repository_path(offer.path), offer.push_options)
         hooks = Hooks(self._home.path / HOOKS, facts, lambda line: self._send(Text(line)))
-        with ExitStack() as stack:
-            stack.enter_context(self._home.blocks.writing())  # a lease on what comes
-            self._bring(offer)
-            mirror = stack.enter_context(
-                open_mirror(self._home.path, offer.path, self._environ, lambda: self._stage("waiting"))
-            )
-            quarantine = stack.enter_context(mirror.quarantine(self._home.temporary))
-            work = ReceivedPush(
-                offer, mirror, quarantine, self._reader, self._home.temporary, hooks, rights, self._stage
-            )
-            standing = pusher.read()  # others had their turn
-            try:
-                work.index(standing, self._home.config.get("Push.MaxBytes"))
-                pushed = pusher.push(work, self._counting("converting"), self._counting("storing"))
-            finally:
-                if standing.tree is None:
-                    self._forget_mirror(mirror, pusher)
-            repository = standing.place.repository
-            if pushed.published is not None:
-                repository = pushed.published.repository
-                self._keep(mirror, quarantine, work, repository)
+        pushed: Pushed | None = None
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(self._home.blocks.writing())  # a lease on what comes
+                self._bring(offer)
+                mirror = stack.enter_context(
+                    open_mirror(self._home.path, offer.path, self._environ, lambda: self._stage("waiting"))
+                )
+                quarantine = stack.enter_context(mirror.quarantine(self._home.temporary))
+                work = ReceivedPush(
+                    offer, mirror, quarantine, self._reader, self._home.temporary, hooks, rights, self._stage
+                )
+                standing = pusher.read()  # others had their turn
+                try:
+                    work.index(standing, self._home.config.get("Push.MaxBytes"))
+                    pushed = pusher.push(work, self._counting("converting"), self._counting("storing"))
+                finally:
+                    if standing.tree is None:
+                        self._forget_mirror(mirror, pusher)
+                repository = standing.place.repository
+                if pushed.published is not None:
+                    repository = pushed.published.repository
+                    self._keep(mirror, quarantine, work, repository)
+        except (IpvcsError, OSError):
+            if pushed is None or pushed.published is None:
+                raise
+            _log.warning("a push was published, and could not be tidied up after", exc_info=True)
         self._answer(offer, who, pushed.verdicts, repository)
         steps = work.steps(pushed.verdicts)
         return lambda: self._tell_hooks(hooks, mirror, steps)
